@@ -1,0 +1,108 @@
+"""The two action spaces a problem can have."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from planners.errors import ActionSpaceError
+from planners.pytree import pytree, static
+
+
+@pytree
+class Box:
+    """Continuous actions between `low` and `high`, optionally limited in how fast they change.
+
+    Attributes:
+      low, high: [A], finite, low < high.
+      rate: [A], largest change of an action from one model step to the next; None for no limit.
+      previous: [A], the action sent last; the first action of a plan stays within `rate` of it.
+    """
+
+    low: Float[Array, " A"]
+    high: Float[Array, " A"]
+    rate: Float[Array, " A"] | None = None
+    previous: Float[Array, " A"] | None = None
+
+    def __post_init__(self):
+        for name in ("low", "high", "rate", "previous"):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, jnp.atleast_1d(jnp.asarray(value, jnp.float32)))
+        if self.low.shape != self.high.shape or self.low.ndim != 1:
+            raise ActionSpaceError(
+                f"low has shape {self.low.shape} and high {self.high.shape}: expected the same shape [A]."
+            )
+        for name in ("rate", "previous"):
+            value = getattr(self, name)
+            if value is not None and value.shape != self.low.shape:
+                raise ActionSpaceError(f"{name} has shape {value.shape}: expected {self.low.shape}, as low and high.")
+        if self.previous is not None and self.rate is None:
+            raise ActionSpaceError("previous is given without rate: give both to limit the rate of change, or neither.")
+        if isinstance(self.low, jax.core.Tracer) or isinstance(self.high, jax.core.Tracer):
+            return
+        low, high = np.asarray(self.low), np.asarray(self.high)
+        if not (np.isfinite(low).all() and np.isfinite(high).all()):
+            raise ActionSpaceError(
+                f"low={low}, high={high}: expected finite bounds. Scale the actions to a finite range first."
+            )
+        if not (low < high).all():
+            raise ActionSpaceError(f"low={low}, high={high}: expected low < high in every dimension.")
+        if self.rate is not None and not isinstance(self.rate, jax.core.Tracer) and not (np.asarray(self.rate) > 0).all():
+            raise ActionSpaceError(f"rate={np.asarray(self.rate)}: expected a positive rate in every dimension.")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one action, `(A,)`."""
+        return self.low.shape
+
+    @property
+    def middle(self) -> Float[Array, " A"]:
+        return (self.low + self.high) / 2
+
+    @property
+    def half_range(self) -> Float[Array, " A"]:
+        return (self.high - self.low) / 2
+
+    def project(self, actions: Float[Array, "H A"]) -> Float[Array, "H A"]:
+        """The nearest sequence inside the box; within the rate limit too, step by step, where there is one.
+
+        A non-finite action becomes the middle of the box, so that what is returned is always sendable.
+        """
+        actions = jnp.where(jnp.isfinite(actions), actions, self.middle)
+        actions = jnp.clip(actions, self.low, self.high)
+        rate = self.rate
+        if rate is None:
+            return actions
+        first = actions[0] if self.previous is None else jnp.clip(self.previous, self.low, self.high)
+
+        def limit(previous, action):
+            action = jnp.clip(action, previous - rate, previous + rate)
+            return action, action
+
+        return jax.lax.scan(limit, first, actions)[1]
+
+
+@pytree
+class Discrete:
+    """Integer actions 0 … n−1. A plan is then an integer array [H]."""
+
+    n: int = static()
+
+    def __post_init__(self):
+        if self.n < 2:
+            raise ActionSpaceError(f"Discrete(n={self.n}): expected at least 2 actions.")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one action, `()`."""
+        return ()
+
+
+def require_box(actions: Box | Discrete, planner: str) -> Box:
+    """`actions` if it is a `Box`, else `ActionSpaceError` saying that `planner` needs one."""
+    if not isinstance(actions, Box):
+        raise ActionSpaceError(
+            f"{planner} plans continuous actions, but the problem has {actions}. Use a planner for discrete actions."
+        )
+    return actions

@@ -1,0 +1,24 @@
+"""What planners raise, always before any computation starts."""
+
+
+class PlannerError(ValueError):
+    """A problem or a planner that cannot be used as given: what was given, what was expected, what to do."""
+
+
+class SettingError(PlannerError):
+    """A planner's setting is out of range."""
+
+
+class ActionSpaceError(PlannerError):
+    """The action box is inverted, unbounded or of the wrong kind for this planner."""
+
+
+class ProblemShapeError(PlannerError):
+    """Dynamics, cost, constraint or noise does not have the shape its contract states."""
+
+
+def require_positive(**settings: float) -> None:
+    """Raise `SettingError` for the first setting below 1."""
+    for name, value in settings.items():
+        if value < 1:
+            raise SettingError(f"{name}={value}: expected at least 1.")

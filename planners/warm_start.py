@@ -1,0 +1,19 @@
+"""Shifting the last plan in time, so that it starts where the world is now."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def shift(sequence: Float[Array, "H *A"], elapsed: Float[Array, ""]) -> Float[Array, "H *A"]:
+    """`sequence` as seen `elapsed` model steps later: entry t is the old one at t + elapsed.
+
+    Fractions interpolate linearly; beyond the end the last entry is held. Time that went backwards (`elapsed` < 0) or
+    that is not a number leaves the plan where it was.
+    """
+    horizon = sequence.shape[0]
+    elapsed = jnp.where(jnp.isfinite(elapsed), jnp.maximum(elapsed, 0.0), 0.0)
+    position = jnp.clip(jnp.arange(horizon) + elapsed, 0, horizon - 1)
+    below = jnp.floor(position).astype(jnp.int32)
+    above = jnp.minimum(below + 1, horizon - 1)
+    fraction = (position - below).reshape(-1, *([1] * (sequence.ndim - 1)))
+    return jnp.where(fraction > 0, (1 - fraction) * sequence[below] + fraction * sequence[above], sequence[below])
