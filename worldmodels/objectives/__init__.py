@@ -1,0 +1,5 @@
+"""Training objectives: small terms with named weights."""
+
+from worldmodels.objectives.vicreg import VICReg
+
+__all__ = ["VICReg"]

@@ -1,0 +1,126 @@
+"""The one who acts: from observations to actions, by planning through a model (Mode-2)."""
+
+from functools import partial
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+import planners
+from mpc import costs
+from mpc.decision import Decision
+from planners import pytree, static
+from worldmodels.spec import DiscreteAction
+
+Observation = dict[str, Any]
+
+
+@runtime_checkable
+class Agent(Protocol):
+    """Acts on observations. Settings and weights live in the agent, what changes in the state; both are pytrees."""
+
+    def reset(self, observation: Observation) -> Any:
+        """The state at the start of an episode."""
+        ...
+
+    def act(self, state: Any, observation: Observation, *, elapsed: Any = 1.0, explore: bool = False, key: Array) -> tuple[Decision, Any]:
+        """One decision `elapsed` model steps after the last, its action in environment units."""
+        ...
+
+
+@pytree
+class AgentState:
+    """Where the world is believed to be, and where the last search ended."""
+
+    latent: PyTree
+    previous_action: Array  # normalised
+    search: Any
+    decisions: Array  # made since reset
+
+
+@pytree
+class PlanningAgent:
+    """Receding-horizon control: encode, plan from the shifted last plan, send the first action, observe again.
+
+    Attributes:
+      model: a `WorldModel`.
+      cost: an `mpc.cost(...)`, `mpc.goal(...)` or `mpc.LearnedCost()`.
+      planner: any planner; its horizon counts model steps.
+      discount: of the planning problem, per model step.
+      exploration: standard deviation of the noise added to normalised actions when acting with `explore=True`;
+        for discrete actions, the probability of a random one.
+    """
+
+    model: Any
+    cost: Any
+    planner: planners.Planner = static()
+    discount: float = static(default=1.0)
+    exploration: float = static(default=0.3)
+
+    def problem(self) -> planners.Problem:
+        """The optimal-control problem over the model's latents and normalised actions."""
+        action = self.model.spec.action
+        box = (
+            planners.Discrete(action.n)
+            if isinstance(action, DiscreteAction)
+            else planners.Box(-jnp.ones(action.shape), jnp.ones(action.shape))
+        )
+        return planners.Problem(
+            dynamics=self.model.predict,
+            cost=costs.OnModel(self.model, self.cost),
+            terminal_cost=costs.TerminalOnModel(self.model, self.cost, self.planner.horizon),
+            actions=box,
+            discount=self.discount,
+        )
+
+    def reset(self, observation: Observation) -> AgentState:
+        """Checks observation and cost (typed errors) and returns the state of an episode that starts here."""
+        self.model.spec.check_observation(observation)
+        if not _traced(observation):
+            costs.check(self.model, self.cost, observation)
+        return _reset(self, observation)
+
+    def act(self, state: AgentState, observation: Observation, *, elapsed: Any = 1.0, explore: bool = False, key: Array):
+        self.model.spec.check_observation(observation)
+        return _act(self, state, observation, jnp.asarray(elapsed, jnp.float32), key, explore=explore)
+
+
+@jax.jit
+def _reset(agent: PlanningAgent, observation: Observation) -> AgentState:
+    action = agent.model.spec.action
+    nothing = jnp.zeros(action.shape, jnp.int32 if isinstance(action, DiscreteAction) else jnp.float32)
+    return AgentState(agent.model.start(observation), nothing, agent.planner.init(agent.problem()), jnp.zeros((), jnp.int32))
+
+
+def believe(model: Any, state: Any, observation: Observation) -> PyTree:
+    """The latent now: a fresh start on the first decision, otherwise what was believed, corrected by the observation."""
+    first, later = model.start(observation), model.observe(state.latent, state.previous_action, observation)
+    return jax.tree.map(lambda a, b: jnp.where(state.decisions == 0, a, b), first, later)
+
+
+def explored(action: Array, spec_action: Any, scale: float, key: Array) -> Array:
+    """A normalised action with Gaussian noise of standard deviation `scale`; discrete: random with that probability."""
+    if isinstance(spec_action, DiscreteAction):
+        coin, draw = jax.random.split(key)
+        return jnp.where(jax.random.bernoulli(coin, min(scale, 1.0)), jax.random.randint(draw, (), 0, spec_action.n), action)
+    return jnp.clip(action + scale * jax.random.normal(key, action.shape), -1, 1)
+
+
+@partial(jax.jit, static_argnames="explore")
+def _act(agent: PlanningAgent, state: AgentState, observation: Observation, elapsed: Float[Array, ""], key: Array, *, explore: bool):
+    plan_key, noise_key = jax.random.split(key)
+    latent = believe(agent.model, state, observation)
+    elapsed = jnp.where(state.decisions == 0, 0.0, elapsed)
+    plan, search = planners.plan(agent.planner, agent.problem(), latent, state.search, elapsed=elapsed, key=plan_key)
+    action = plan.actions[0]
+    if explore:
+        action = explored(action, agent.model.spec.action, agent.exploration, noise_key)
+    state = AgentState(latent, action, search, state.decisions + 1)
+    sent = agent.model.spec.action.denormalise(action)
+    return Decision(action=sent, plan=plan, cost=plan.cost, status=plan.status), state
+
+
+
+def _traced(observation: Observation) -> bool:
+    return any(isinstance(value, jax.core.Tracer) for value in jax.tree.leaves(observation))

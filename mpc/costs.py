@@ -1,0 +1,144 @@
+"""What an agent wants: costs written down by people, given as a goal, or learned from recorded rewards.
+
+A `TaskCost` speaks of readouts and actions in physical units; `OnModel` turns it into a cost on a model's latents,
+the only thing planners see.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from planners import pytree, static
+
+
+class CostError(ValueError):
+    """A cost that returns a vector or a NaN, or asks for what the model cannot give."""
+
+
+@runtime_checkable
+class TaskCost(Protocol):
+    """A cost before it is tied to a model. A pytree: new parameters or goals never compile again."""
+
+    def running(self, model: Any, latent: PyTree, action: Array, step: Array) -> dict[str, Float[Array, ""]]:
+        """Named terms that sum to the cost of one model step; `action` normalised."""
+        ...
+
+    def terminal(self, model: Any, latent: PyTree, step: int) -> Float[Array, ""]:
+        """Cost of the latent a plan ends in."""
+        ...
+
+
+@pytree
+class FunctionTaskCost:
+    """`cost(function, **parameters)`: see there."""
+
+    parameters: dict[str, Array]
+    function: Callable[..., Float[Array, ""]] = static()
+
+    def running(self, model, latent, action, step):
+        action = model.spec.action.denormalise(action)
+        return {"cost": jnp.asarray(self.function(model.readout(latent), action, step, **self.parameters))}
+
+    def terminal(self, model, latent, step):
+        nothing = jnp.zeros(model.spec.action.shape, jnp.int32 if model.spec.action.shape == () else jnp.float32)
+        return self.running(model, latent, nothing, jnp.asarray(step))["cost"]
+
+
+def cost(function: Callable[..., Any], **parameters: Any) -> FunctionTaskCost:
+    """A cost from a plain function `function(readout, action, step, **parameters) -> scalar`, lower is better.
+
+    `readout` maps names to arrays in physical units, `action` is in the environment's units, `step` counts model steps from
+    now. Write it in `jax.numpy`. The function becomes part of the compiled program; `parameters` (numbers or arrays) are data:
+    `cost(reach, target=x)` with a new x compiles nothing. The last state of a plan is charged too, with the middle action, so
+    that the last action counts.
+
+        mpc.cost(lambda readout, action, step: -readout["position"][1])
+    """
+    if not callable(function):
+        raise CostError(f"cost({function!r}): expected a function of (readout, action, step).")
+    return FunctionTaskCost({name: jnp.asarray(value, jnp.float32) for name, value in parameters.items()}, function)
+
+
+@pytree
+class LearnedCost:
+    """The cost the model learned from recorded rewards (`model.cost`), in units of reward per model step."""
+
+    def running(self, model, latent, action, step):
+        return {"learned": model.cost(latent, action)}
+
+    def terminal(self, model, latent, step):
+        return jnp.zeros(())
+
+
+@pytree
+class GoalCost:
+    """Mean squared distance in the model's features to those of a goal observation, plus a small cost of action."""
+
+    goal: dict[str, Array]
+    action_weight: Float[Array, ""]
+
+    def running(self, model, latent, action, step):
+        distance = self.terminal(model, latent, step)
+        effort = jnp.zeros(()) if model.spec.action.shape == () else self.action_weight * (action**2).mean()
+        return {"goal": distance, "action": effort}
+
+    def terminal(self, model, latent, step):
+        goal = model.features(model.start(self.goal))
+        return ((model.features(latent) - goal) ** 2).mean()
+
+
+def goal(observation: dict[str, Any], *, action_weight: float = 0.01) -> GoalCost:
+    """Reach what is seen in `observation` (as the environment would show it)."""
+    arrays = {name: jnp.asarray(value, jnp.float32) for name, value in observation.items()}
+    return GoalCost(arrays, jnp.asarray(action_weight, jnp.float32))
+
+
+@pytree
+class OnModel:
+    """A task cost tied to a model: the `planners.Cost` of a problem whose latents are the model's."""
+
+    model: Any
+    task: TaskCost
+
+    def __call__(self, latent, action, step):
+        return sum(self.terms(latent, action, step).values())
+
+    def terms(self, latent, action, step):
+        return self.task.running(self.model, latent, action, step)
+
+    def residuals(self, latent, action, step):
+        return None
+
+
+@pytree
+class TerminalOnModel:
+    """The task's terminal cost tied to a model."""
+
+    model: Any
+    task: TaskCost
+    step: int = static()
+
+    def __call__(self, latent):
+        return self.task.terminal(self.model, latent, self.step)
+
+
+def check(model: Any, task: Any, observation: dict[str, Any]) -> None:
+    """Raise `CostError` unless `task` is a cost that gives one finite number at a real observation."""
+    if not isinstance(task, TaskCost):
+        raise CostError(f"cost={task!r}: expected mpc.cost(function), mpc.goal(observation) or mpc.LearnedCost().")
+    if isinstance(task, LearnedCost) and not hasattr(model, "cost"):
+        raise CostError(f"{type(model).__name__} has no learned cost: write one with mpc.cost(function).")
+    middle = jnp.zeros(model.spec.action.shape, jnp.int32 if model.spec.action.shape == () else jnp.float32)
+    try:
+        terms = task.running(model, model.start(observation), middle, jnp.zeros((), jnp.int32))
+    except KeyError as error:
+        names = sorted(jax.eval_shape(lambda: model.readout(model.start(observation))))
+        raise CostError(f"the cost reads {error} but the model's readouts are {names}.") from error
+    for name, value in terms.items():
+        if jnp.shape(value) != ():
+            raise CostError(f"the cost's term {name!r} has shape {jnp.shape(value)}: expected one number. Index or sum what it returns.")
+        if not bool(jnp.isfinite(value)):
+            raise CostError(f"the cost's term {name!r} is {float(value)} at the first observation: expected a finite number.")

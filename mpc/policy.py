@@ -1,0 +1,111 @@
+"""Mode-1: a policy that answers from the latent alone, and the agent that acts by it."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from mpc.agent import AgentState, Observation, believe, explored
+from mpc.decision import Decision
+from planners import pytree, static
+from worldmodels.networks import MLP
+from worldmodels.spec import DiscreteAction, Spec
+
+
+@pytree
+class SquashedGaussian:
+    """A Gaussian over normalised actions, its mean inside [-1, 1], samples clipped to the box."""
+
+    mean: Float[Array, " A"]
+    scale: Float[Array, " A"]
+
+    def sample(self, *, key: Array) -> Float[Array, " A"]:
+        return jnp.clip(self.mean + self.scale * jax.random.normal(key, self.mean.shape), -1, 1)
+
+    def log_prob(self, action: Float[Array, " A"]) -> Float[Array, ""]:
+        z = (action - self.mean) / self.scale
+        return -(0.5 * z**2 + jnp.log(self.scale) + 0.5 * jnp.log(2 * jnp.pi)).sum()
+
+
+@pytree
+class Categorical:
+    """A distribution over the integers 0 … n−1."""
+
+    logits: Float[Array, " n"]
+
+    @property
+    def mean(self):
+        return jnp.argmax(self.logits).astype(jnp.int32)
+
+    def sample(self, *, key: Array):
+        return jax.random.categorical(key, self.logits).astype(jnp.int32)
+
+    def log_prob(self, action):
+        return jax.nn.log_softmax(self.logits)[action]
+
+
+@dataclass(frozen=True)
+class PolicySettings:
+    """Width of the two hidden layers."""
+
+    hidden: int = 128
+
+
+class Policy(nnx.Module):
+    """A small network from the model's features [D] to a distribution over normalised actions."""
+
+    kind = "policy"
+
+    def __init__(self, features: int, spec: Spec, *, seed: int = 0, **settings: int):
+        self.spec = spec
+        self.size = features
+        self.settings = PolicySettings(**settings)
+        self.discrete = isinstance(spec.action, DiscreteAction)
+        outputs = spec.action.n if isinstance(spec.action, DiscreteAction) else 2 * spec.action.shape[0]
+        width = self.settings.hidden
+        self.network = MLP(features, (width, width), outputs, output_scale=0.1, rngs=nnx.Rngs(seed))
+
+    def __call__(self, features: Float[Array, " D"]) -> SquashedGaussian | Categorical:
+        output = self.network(features)
+        if self.discrete:
+            return Categorical(output)
+        mean, log_scale = jnp.split(output, 2, axis=-1)
+        return SquashedGaussian(jnp.tanh(mean), jnp.exp(jnp.clip(log_scale - 1.0, -5.0, 0.5)))
+
+
+@pytree
+class PolicyAgent:
+    """Acts by the policy's most likely action: perception and one small network, no search."""
+
+    model: Any
+    policy: Policy
+    exploration: float = static(default=0.3)
+
+    def reset(self, observation: Observation) -> AgentState:
+        self.model.spec.check_observation(observation)
+        return _reset(self, observation)
+
+    def act(self, state: AgentState, observation: Observation, *, elapsed: Any = 1.0, explore: bool = False, key: Array):
+        self.model.spec.check_observation(observation)
+        return _act(self, state, observation, key, explore=explore)
+
+
+@jax.jit
+def _reset(agent: PolicyAgent, observation: Observation) -> AgentState:
+    action = agent.model.spec.action
+    nothing = jnp.zeros(action.shape, jnp.int32 if isinstance(action, DiscreteAction) else jnp.float32)
+    return AgentState(agent.model.start(observation), nothing, (), jnp.zeros((), jnp.int32))
+
+
+@partial(jax.jit, static_argnames="explore")
+def _act(agent: PolicyAgent, state: AgentState, observation: Observation, key: Array, *, explore: bool):
+    latent = believe(agent.model, state, observation)
+    action = agent.policy(agent.model.features(latent)).mean
+    if explore:
+        action = explored(action, agent.model.spec.action, agent.exploration, key)
+    sent = agent.model.spec.action.denormalise(action)
+    return Decision(action=sent), AgentState(latent, action, (), state.decisions + 1)

@@ -1,0 +1,51 @@
+"""Variance, invariance and covariance regularisation (Bardes, Ponce & LeCun 2022, VICReg, section 4)."""
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def variance(embedding: Float[Array, "N D"]) -> Float[Array, ""]:
+    """Mean hinge on each component's standard deviation: zero once all exceed 1 (equation 1)."""
+    return jnp.maximum(0.0, 1.0 - jnp.sqrt(embedding.var(0) + 1e-4)).mean()
+
+
+def covariance(embedding: Float[Array, "N D"]) -> Float[Array, ""]:
+    """Sum of squared off-diagonal covariances over D (equation 3)."""
+    count, size = embedding.shape
+    centred = embedding - embedding.mean(0)
+    matrix = centred.T @ centred / (count - 1)
+    return ((matrix**2).sum() - (jnp.diag(matrix) ** 2).sum()) / size
+
+
+@dataclass(frozen=True)
+class VICReg:
+    """Weights of the terms. With `variance` and `covariance` at 0 the representation collapses.
+
+    Attributes:
+      prediction: squared distance of predicted and encoded latents, over the whole open-loop rollout.
+      invariance: the same after the expander.
+      variance, covariance: on the expanded latents.
+    """
+
+    prediction: float = 1.0
+    invariance: float = 0.2
+    variance: float = 1.0
+    covariance: float = 0.04
+
+    def terms(
+        self,
+        latents: Float[Array, "B K D"],
+        predicted: Float[Array, "B K D"],
+        expanded: Float[Array, "B K E"],
+        expanded_predicted: Float[Array, "B K E"],
+    ) -> dict[str, Float[Array, ""]]:
+        """Every term unweighted, by the name of its weight. K steps after the first observation."""
+        flat = expanded.reshape(-1, expanded.shape[-1])
+        return {
+            "prediction": ((predicted - latents) ** 2).mean(),
+            "invariance": ((expanded_predicted - expanded) ** 2).mean(),
+            "variance": variance(flat),
+            "covariance": covariance(flat),
+        }
