@@ -1,0 +1,264 @@
+"""Environments by id: Gymnasium's own, dm_control's through shimmy, mazes through gymnasium-robotics.
+
+How physics steps, for those who reproduce an episode with `mujoco.rollout` from a privileged state. Measured on eight tasks of
+both kinds, Euler, implicit and RK4:
+
+- One frame is `n_sub_steps` (dm_control) or `frame_skip` (Gymnasium) plain `mj_step`s with the control held. dm_control splits
+  them as mj_step2, mj_step …, mj_step1, which moves the same state. Without the solver's warm start, which the full physics state
+  leaves out, the rollout strays by 1e-13 a decision, with it (`initial_warmstart`) by nothing; float32 costs 1e-7 to 2e-5.
+- After a step dm_control's derived fields (`xpos`, sensors) belong to the new state, Gymnasium's lag one physics step behind. A
+  cost on derived fields of a rolled-out state needs `mj_forward` for dm_control.
+- What a task writes into the model at reset (the target of `reacher` and `finger`) is not in the state: take the model from
+  `mujoco()` after `reset`.
+"""
+
+import difflib
+import importlib
+import warnings
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import gymnasium
+import mujoco
+import numpy as np
+
+from mpc.errors import EnvironmentFaultError, RenderingError, UnknownEnvironmentError, UnsupportedEnvironmentError
+from mpc.rendering import Camera, resized
+from mpc.spaces import Field, action_spec, native_action, observation_fields
+from planners.errors import SettingError, require_positive
+from worldmodels.spec import Spec
+
+FULL_PHYSICS = mujoco.mjtState.mjSTATE_FULLPHYSICS
+
+
+class Transition(NamedTuple):
+    """What one decision led to.
+
+    Attributes:
+      observation: name -> array, as `spec` names them.
+      cost: negative reward, summed over the action repeat.
+      terminated: the environment ended; there is no future.
+      truncated: the clock ran out; the future goes on, unseen.
+    """
+
+    observation: dict[str, np.ndarray]
+    cost: float
+    terminated: bool
+    truncated: bool
+
+
+def make(id: str, *, action_repeat: int = 1, privileged: bool = False) -> "Environment":
+    """An environment by its Gymnasium id, or `dm_control/<domain>-<task>-v0` (extra `dmc`).
+
+    Args:
+      id: as registered with Gymnasium; `package.module:Name-v0` imports the module first.
+      action_repeat: environment steps (frames) one decision lasts; an episode's end cuts it short.
+      privileged: observe MuJoCo's full physics state as {"state": [S]}, what a planner on the true simulator sees.
+
+    Raises:
+      UnknownEnvironmentError: nothing is registered under `id`; names near matches or the extra to install.
+      UnsupportedEnvironmentError: spaces or action bounds that do not fit, or `privileged` without MuJoCo.
+    """
+    require_positive(action_repeat=action_repeat)
+    return Environment(id, action_repeat=action_repeat, privileged=privileged)
+
+
+class Environment:
+    """One instance of an environment behind its `spec`. `copy()` gives another one with the same settings."""
+
+    def __init__(self, id: str, *, action_repeat: int, privileged: bool):
+        self._env = _gymnasium_make(id)
+        self._settings = {"id": id, "action_repeat": action_repeat, "privileged": privileged}
+        self._privileged = privileged
+        self._camera: Camera | None = None
+        self._step: int | None = None  # decisions since reset; None outside an episode
+        self._fields = self._privileged_fields() if privileged else observation_fields(self._env.observation_space, id)
+        self.spec = Spec(
+            environment=id,
+            observation=tuple((field.name, tuple(int(n) for n in field.shape)) for field in self._fields),
+            action=action_spec(self._env.action_space, id),
+            action_repeat=action_repeat,
+            seconds_per_step=_seconds_per_frame(self._env) * action_repeat,
+            units=tuple((field.name, "") for field in self._fields),
+        )
+
+    @property
+    def decisions_per_episode(self) -> int | None:
+        """Decisions until the time limit; None where there is none."""
+        frames = _frames_per_episode(self._env)
+        return None if frames is None else -(-frames // self.spec.action_repeat)
+
+    def reset(self, seed: int) -> dict[str, np.ndarray]:
+        """The first observation of the episode that `seed` (0 … 2³²−1) determines."""
+        if not 0 <= seed < 2**32:
+            raise SettingError(f"seed={seed}: expected an integer from 0 to 2³²−1.")
+        raw, _ = self._env.reset(seed=int(seed))
+        self._step = 0
+        return self._observe(raw)
+
+    def step(self, action: Any) -> Transition:
+        """Hold one action [A], in environment units (or an integer), for the action repeat.
+
+        Raises `SpecError` for an action that does not fit, `EnvironmentFaultError` outside an episode or for a NaN.
+        """
+        if self._step is None:
+            raise EnvironmentFaultError(f"{self.spec.environment}: step outside an episode. Call reset(seed) first.")
+        self.spec.check_action(action)
+        native = native_action(self._env.action_space, action)
+        self._step += 1
+        total = 0.0
+        raw, terminated, truncated = None, False, False
+        for _ in range(self.spec.action_repeat):
+            raw, reward, terminated, truncated, _ = self._env.step(native)
+            total += float(reward)
+            if terminated or truncated:
+                break
+        if not np.isfinite(total):
+            raise EnvironmentFaultError(f"{self.spec.environment}: reward is {total} at step {self._step}. Is the physics stable?")
+        observation = self._observe(raw)
+        if terminated or truncated:
+            self._step = None
+        return Transition(observation, -total, bool(terminated), bool(truncated))
+
+    def render(self, width: int = 320, height: int = 240) -> np.ndarray:
+        """The present moment as uint8 [height, width, 3]; `RenderingError` where nothing can be drawn."""
+        physics = self.mujoco()
+        if physics is None:
+            return self._render_without_mujoco(width, height)
+        if self._camera is None or not self._camera.fits(physics[0], width, height):
+            if self._camera is not None:
+                self._camera.close()
+            self._camera = Camera(physics[0], width, height)
+        return self._camera.take(physics[1])
+
+    def mujoco(self) -> tuple[mujoco.MjModel, mujoco.MjData] | None:
+        """The live model and data (ask again after each reset), or None for an environment without MuJoCo."""
+        env: Any = self._env.unwrapped
+        physics = getattr(env, "physics", None)
+        if physics is not None:
+            return physics.model.ptr, physics.data.ptr
+        for holder in (env, getattr(env, "point_env", None), getattr(env, "ant_env", None)):
+            model, data = getattr(holder, "model", None), getattr(holder, "data", None)
+            if isinstance(model, mujoco.MjModel) and isinstance(data, mujoco.MjData):
+                return model, data
+        return None
+
+    def copy(self) -> "Environment":
+        """A fresh instance with the same settings, outside any episode."""
+        return Environment(**self._settings)
+
+    def close(self) -> None:
+        """Release the simulator and the renderer."""
+        if self._camera is not None:
+            self._camera.close()
+            self._camera = None
+        self._step = None
+        self._env.close()
+
+    def _observe(self, raw: Any) -> dict[str, np.ndarray]:
+        observation = {field.name: field.read(raw) for field in self._fields}
+        for field in self._fields:
+            value = observation[field.name]
+            if value.shape != field.shape:
+                raise EnvironmentFaultError(
+                    f"{self.spec.environment}: observation[{field.name!r}] has shape {value.shape} at step {self._step}, "
+                    f"expected {field.shape} as its space says."
+                )
+            if value.dtype != np.uint8 and not np.isfinite(value).all():
+                raise EnvironmentFaultError(
+                    f"{self.spec.environment}: observation[{field.name!r}] is not finite at step {self._step}: {value}. "
+                    "Is the physics stable?"
+                )
+        return observation
+
+    def _privileged_fields(self) -> tuple[Field, ...]:
+        physics = self.mujoco()
+        if physics is None:
+            raise UnsupportedEnvironmentError(
+                f"{self._settings['id']}: privileged=True needs MuJoCo, which this environment does not run on. "
+                "Choose a dm_control or Gymnasium MuJoCo task, or leave it False."
+            )
+        return (Field("state", (), (mujoco.mj_stateSize(physics[0], FULL_PHYSICS.value),), self._physics_state),)
+
+    def _physics_state(self, _: Any) -> np.ndarray:
+        physics = self.mujoco()
+        assert physics is not None
+        model, data = physics
+        state = np.empty(mujoco.mj_stateSize(model, FULL_PHYSICS.value))
+        mujoco.mj_getState(model, data, state, FULL_PHYSICS.value)
+        return state.astype(np.float32)
+
+    def _render_without_mujoco(self, width: int, height: int) -> np.ndarray:
+        if self._env.render_mode != "rgb_array":
+            raise RenderingError(f"{self.spec.environment} draws no frames (render modes {self._env.metadata.get('render_modes')}).")
+        try:
+            frame: Any = self._env.render()
+        except gymnasium.error.DependencyNotInstalled as error:
+            raise RenderingError(f"{self.spec.environment} cannot draw: {error}") from error
+        return resized(np.asarray(frame, np.uint8), width, height)
+
+
+def _gymnasium_make(id: str) -> gymnasium.Env:
+    _import_extra(id)
+    if ":" not in id and id not in gymnasium.registry:
+        raise UnknownEnvironmentError(f"no environment {id!r}. {_near_matches(id)}")
+    try:
+        env = gymnasium.make(id, disable_env_checker=True)
+        if not _on_mujoco(env) and "rgb_array" in env.metadata.get("render_modes", ()):
+            env.close()
+            env = gymnasium.make(id, disable_env_checker=True, render_mode="rgb_array")
+    except (gymnasium.error.UnregisteredEnv, ModuleNotFoundError) as error:
+        raise UnknownEnvironmentError(f"no environment {id!r}: {error}") from error
+    except gymnasium.error.DependencyNotInstalled as error:
+        raise UnknownEnvironmentError(f"{id} lacks a package: {error}") from error
+    return env
+
+
+def _on_mujoco(env: gymnasium.Env) -> bool:
+    return hasattr(env.unwrapped, "physics") or hasattr(env.unwrapped, "model")
+
+
+def _import_extra(id: str) -> None:
+    """Import the package that registers `id`; dm_control looks for a display while being imported, and says so in vain."""
+    if id in gymnasium.registry:
+        return
+    module, extra = ("shimmy", "dmc") if id.startswith("dm_control/") else ("gymnasium_robotics", "mazes")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            gymnasium.register_envs(importlib.import_module(module))
+            if extra == "dmc":
+                importlib.import_module("dm_control")
+        except ImportError as error:
+            if extra == "dmc":
+                raise UnknownEnvironmentError(f"{id} needs dm_control: pip install 'sailplan[dmc]' ({error}).") from error
+
+
+def _near_matches(id: str) -> str:
+    wanted = id.lower()
+
+    def likeness(known: str) -> float:
+        names = (known.lower(), known.split("/")[-1].lower())
+        return max(difflib.SequenceMatcher(None, wanted, name).ratio() for name in names)
+
+    found = [known for known in sorted(gymnasium.registry, key=likeness, reverse=True)[:3] if likeness(known) > 0.6]
+    question = f"Did you mean {' or '.join(found)}? " if found else "See gymnasium.pprint_registry(). "
+    return question + "Mazes and hands come with 'sailplan[mazes]', dm_control tasks with 'sailplan[dmc]'."
+
+
+def _seconds_per_frame(env: gymnasium.Env) -> float:
+    unwrapped: Any = env.unwrapped
+    if hasattr(unwrapped, "control_timestep"):
+        return float(unwrapped.control_timestep())
+    for name in ("dt", "tau"):
+        if isinstance(value := getattr(unwrapped, name, None), int | float) and value > 0:
+            return float(value)
+    rate = env.metadata.get("render_fps")
+    return 1.0 / rate if rate else 1.0
+
+
+def _frames_per_episode(env: gymnasium.Env) -> int | None:
+    if env.spec is not None and env.spec.max_episode_steps is not None:
+        return env.spec.max_episode_steps
+    limit = getattr(env.unwrapped, "_step_limit", None)
+    return int(np.ceil(limit)) if isinstance(limit, int | float) and np.isfinite(limit) else None

@@ -1,0 +1,25 @@
+"""What acting, costs and environments raise: what was given, what was expected, what to do."""
+
+
+class MPCError(ValueError):
+    """Base of everything this folder raises on purpose."""
+
+
+class UnknownEnvironmentError(MPCError):
+    """No environment is registered under this id, or the package that brings it is missing."""
+
+
+class UnsupportedEnvironmentError(MPCError):
+    """An environment whose spaces, action bounds or physics do not fit what was asked of it."""
+
+
+class EnvironmentFaultError(MPCError):
+    """An environment that was used out of turn, or that returned a NaN or a wrong shape."""
+
+
+class CollectionError(MPCError):
+    """Collection or evaluation that was asked for something contradictory."""
+
+
+class RenderingError(MPCError):
+    """No rendering backend, or a frame with nothing on it."""
