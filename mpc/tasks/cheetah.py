@@ -1,0 +1,31 @@
+"""Planar cheetah (dm_control `cheetah`): run.
+
+Reads `speed` (horizontal velocity of the centre of mass, metres per second), which the environment does not observe; where it
+is missing it is computed from `position` and `velocity`, which determine it, and the body's masses.
+"""
+
+import jax.numpy as jnp
+
+from mpc.tasks.reading import read, suite_model
+from mpc.tasks.tolerance import tolerance
+from worldmodels.kinematics import subtree_velocity
+
+RUN_SPEED = 10.0
+
+
+def quantities(physics):
+    """As the environment observes, and `speed`."""
+    return {"position": physics.qpos[1:], "velocity": physics.qvel, "speed": physics.subtree_velocity("torso")[0]}
+
+
+def speed(readout):
+    """Horizontal velocity of the centre of mass, metres per second."""
+    if "speed" in readout:
+        return readout["speed"]
+    qpos = jnp.concatenate([jnp.zeros(1), read(readout, "position")])
+    return subtree_velocity(suite_model("cheetah"), 1, qpos, read(readout, "velocity"))[0]
+
+
+def run(readout, action, step):
+    """In proportion to speed, up to ten metres per second."""
+    return -tolerance(speed(readout), (RUN_SPEED, float("inf")), margin=RUN_SPEED, value_at_margin=0, sigmoid="linear")
