@@ -1,0 +1,36 @@
+"""Every planner, once. A newcomer joins all contract tests by one line here."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import planners
+
+
+class Member(NamedTuple):
+    """A planner under test.
+
+    Attributes:
+      name: as in reports.
+      make: horizon -> planner.
+      accuracy: largest share of the gap between doing nothing and the optimum that it may leave, on problems of known optimum.
+      discrete: plans integers instead of a box.
+      local: follows one basin, and is excused from the multi-modal problem.
+      constraints: honours `Problem.constraints`.
+    """
+
+    name: str
+    make: Callable[[int], Any]
+    accuracy: float = 0.05
+    discrete: bool = False
+    local: bool = False
+    constraints: bool = True
+
+
+MEMBERS = [
+    Member("cem", lambda horizon: planners.CEM(horizon, samples=256, elites=24, iterations=12)),
+    Member("icem", lambda horizon: planners.ICEM(horizon, samples=256, elites=24, iterations=12, exponent=1.0)),
+    Member("gradient", lambda horizon: planners.Gradient(horizon, starts=16, iterations=60), constraints=False),
+]
+
+CONTINUOUS = [member for member in MEMBERS if not member.discrete]
+DISCRETE = [member for member in MEMBERS if member.discrete]
