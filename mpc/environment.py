@@ -12,10 +12,14 @@ both kinds, Euler, implicit and RK4:
   `mujoco()` after `reset`.
 """
 
+# MuJoCo is a compiled module without stubs.
+# pyright: reportAttributeAccessIssue=false
+
+import contextlib
 import difflib
 import importlib
+import io
 import warnings
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -114,7 +118,9 @@ class Environment:
             if terminated or truncated:
                 break
         if not np.isfinite(total):
-            raise EnvironmentFaultError(f"{self.spec.environment}: reward is {total} at step {self._step}. Is the physics stable?")
+            raise EnvironmentFaultError(
+                f"{self.spec.environment}: reward is {total} at step {self._step}. Is the physics stable?"
+            )
         observation = self._observe(raw)
         if terminated or truncated:
             self._step = None
@@ -190,7 +196,9 @@ class Environment:
 
     def _render_without_mujoco(self, width: int, height: int) -> np.ndarray:
         if self._env.render_mode != "rgb_array":
-            raise RenderingError(f"{self.spec.environment} draws no frames (render modes {self._env.metadata.get('render_modes')}).")
+            raise RenderingError(
+                f"{self.spec.environment} draws no frames (render modes {self._env.metadata.get('render_modes')})."
+            )
         try:
             frame: Any = self._env.render()
         except gymnasium.error.DependencyNotInstalled as error:
@@ -219,11 +227,11 @@ def _on_mujoco(env: gymnasium.Env) -> bool:
 
 
 def _import_extra(id: str) -> None:
-    """Import the package that registers `id`; dm_control looks for a display while being imported, and says so in vain."""
+    """Import the package that registers `id`, without what it has to say of displays and of tasks it cannot register."""
     if id in gymnasium.registry:
         return
     module, extra = ("shimmy", "dmc") if id.startswith("dm_control/") else ("gymnasium_robotics", "mazes")
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         try:
             gymnasium.register_envs(importlib.import_module(module))

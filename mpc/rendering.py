@@ -4,12 +4,14 @@ The backend is chosen when the first frame is drawn: `MUJOCO_GL` if it is set, o
 libraries are found, then a window where there is a display. Nothing needs to be set before MuJoCo is imported.
 """
 
+# MuJoCo is a compiled module without stubs.
+# pyright: reportAttributeAccessIssue=false
+
 import ctypes.util
 import importlib
 import os
 import weakref
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +29,6 @@ LIBRARIES = {"egl": ("EGL", "GL"), "osmesa": ("OSMesa",)}
 INSTALL = "Install libegl1 and libgl1 (or libosmesa6) with your system's package manager; everything but video works without."
 
 
-@cache
 def rendering_backend() -> str | None:
     """`egl`, `osmesa` or `glfw`: what frames will be drawn with; None where nothing is installed or MUJOCO_GL disables it.
 
@@ -83,9 +84,7 @@ class Camera:
         width, height = self._size
         frame = np.empty((height, width, 3), np.uint8)
         self._context.make_current()
-        mujoco.mjv_updateScene(
-            self._model, data, self._option, None, self._view, mujoco.mjtCatBit.mjCAT_ALL.value, self._scene
-        )
+        mujoco.mjv_updateScene(self._model, data, self._option, None, self._view, mujoco.mjtCatBit.mjCAT_ALL.value, self._scene)
         mujoco.mjr_render(self._rectangle, self._scene, self._drawing)
         mujoco.mjr_readPixels(frame, None, self._rectangle, self._drawing)
         if frame.size > 3 and frame.min() == frame.max():

@@ -45,7 +45,7 @@ def _fields(space: spaces.Space, path: tuple[Any, ...], environment: str) -> lis
         dtype = np.uint8 if image else np.float32
         return [Field(name, path, space.shape, lambda value: np.asarray(value, dtype))]
     if isinstance(space, CATEGORIES):
-        return [Field(name, path, (spaces.flatdim(space),), lambda value: spaces.flatten(space, value).astype(np.float32))]
+        return [Field(name, path, (spaces.flatdim(space),), lambda value: np.asarray(spaces.flatten(space, value), np.float32))]
     raise UnsupportedEnvironmentError(
         f"{environment}: observation {name!r} is a {type(space).__name__}. Expected Box, Dict, Tuple, Discrete, MultiDiscrete or "
         "MultiBinary. Wrap the environment (gymnasium.wrappers.TransformObservation) and register the result."

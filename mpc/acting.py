@@ -1,0 +1,181 @@
+"""The acting loop: one agent in several copies of an environment, in lockstep, episode by episode in the order of their seeds.
+
+What an episode holds depends on its seed alone: the environment is reset with it, and decision t draws from
+fold_in(key(seed), t). How many copies play side by side changes neither which episodes are kept nor where they are cut
+(an agent's arithmetic may round differently in batches of another size).
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mpc.decision import Decision
+from mpc.environment import Environment
+from mpc.errors import CollectionError
+from planners.errors import require_positive
+from worldmodels.data.episode import Episode
+
+Observation = dict[str, np.ndarray]
+
+
+@partial(jax.jit, static_argnames="explore")
+def decide(agent: Any, state: Any, observation: Observation, seed: Any, step: Any, *, explore: bool) -> tuple[Decision, Any]:
+    """One decision of one agent, its randomness from the episode's seed and the number of the decision."""
+    key = jax.random.fold_in(jax.random.key(seed), step)
+    return agent.act(state, observation, explore=explore, key=key)
+
+
+@partial(jax.jit, static_argnames="explore")
+def _decide_all(agent, states, observations, fresh, seeds, steps, *, explore):
+    """Actions [N, A] and states of N copies; where `fresh`, an episode begins."""
+
+    def begin(states):
+        started = jax.vmap(agent.reset)(observations)
+        return jax.tree.map(lambda new, old: jnp.where(fresh.reshape(-1, *[1] * (old.ndim - 1)), new, old), started, states)
+
+    states = jax.lax.cond(fresh.any(), begin, lambda states: states, states)
+    decisions, states = jax.vmap(partial(decide, explore=explore), in_axes=(None, 0, 0, 0, 0))(
+        agent, states, observations, seeds, steps
+    )
+    return decisions.action, states
+
+
+class _Recording:
+    """An episode in the making."""
+
+    def __init__(self, seed: int, observation: Observation):
+        self.seed = seed
+        self.observations, self.actions, self.costs = [observation], [], []
+        self.terminated = self.truncated = False
+
+    def __len__(self) -> int:
+        return len(self.actions)
+
+    @property
+    def ended(self) -> bool:
+        return self.terminated or self.truncated
+
+    def episode(self, length: int) -> Episode:
+        """What was recorded, its first `length` decisions; truncated if that is not all of it."""
+        complete = self.ended and len(self) <= length
+        length = min(len(self), length)
+        return Episode(
+            observations={name: np.stack([o[name] for o in self.observations[: length + 1]]) for name in self.observations[0]},
+            actions=np.stack(self.actions[:length]),
+            costs=np.asarray(self.costs[:length], np.float32),
+            terminated=complete and self.terminated,
+            truncated=self.truncated if complete else True,
+            seed=self.seed,
+        )
+
+
+class _Copies:
+    """Environments side by side, each with the recording it is busy with, and the agent's states for all of them."""
+
+    def __init__(self, environments: list[Environment], agent: Any, explore: bool):
+        self.environments, self.agent, self.explore = environments, agent, explore
+        self.recordings: list[_Recording | None] = [None] * len(environments)
+        self.fresh = np.zeros(len(environments), bool)
+        self.states: Any = None
+        self.observations: Observation = {}
+
+    def begin(self, index: int, seed: int) -> _Recording:
+        """Reset one environment. The first time, the agent looks at the observation outside `jit`, to refuse what does not fit."""
+        observation = self.environments[index].reset(seed)
+        if self.states is None:
+            count, state = len(self.environments), self.agent.reset(observation)
+            self.states = jax.tree.map(
+                lambda x: jnp.broadcast_to(x, (count, *jnp.shape(x))).astype(jnp.asarray(x).dtype), state
+            )
+            self.observations = {name: np.stack([value] * count) for name, value in observation.items()}
+        self.recordings[index] = recording = _Recording(seed, observation)
+        self.fresh[index] = True
+        return recording
+
+    def step(self) -> None:
+        """One decision in every environment that is busy. JAX and numpy meet once, for all of them."""
+        seeds, steps = np.zeros(len(self.recordings), np.uint32), np.zeros(len(self.recordings), np.int32)
+        for index, recording in enumerate(self.recordings):
+            if recording is not None:
+                seeds[index], steps[index] = recording.seed, len(recording)
+                for name, value in recording.observations[-1].items():
+                    self.observations[name][index] = value
+        actions, self.states = _decide_all(
+            self.agent, self.states, self.observations, self.fresh, seeds, steps, explore=self.explore
+        )
+        actions = np.asarray(actions)
+        self.fresh[:] = False
+        for environment, recording, action in zip(self.environments, self.recordings, actions, strict=True):
+            if recording is not None:
+                transition = environment.step(action)
+                recording.actions.append(action)
+                recording.observations.append(transition.observation)
+                recording.costs.append(transition.cost)
+                recording.terminated, recording.truncated = transition.terminated, transition.truncated
+
+
+def play(
+    environment: Environment,
+    agent: Any,
+    seeds: Iterable[int],
+    *,
+    budget: int | None = None,
+    explore: bool = False,
+    copies: int = 1,
+    on_step: Callable[[int], None] | None = None,
+) -> Iterator[Episode]:
+    """Yield an episode for each seed, in order, until the seeds or `budget` decisions are spent.
+
+    The episode in which the budget runs out is cut there, and truncated.
+
+    Args:
+      environment: the first copy; it stays open, in the middle of what was played last.
+      agent: follows `Agent`, and is a pytree.
+      budget: decisions in all episodes together; None for no limit.
+      copies: environments in lockstep.
+      on_step: called with the decisions made so far, those that count towards the budget.
+    """
+    require_positive(copies=copies)
+    if any(leaf is agent for leaf in jax.tree.leaves(agent)):
+        raise CollectionError(
+            f"agent {type(agent).__name__} is no pytree. Decorate it with planners.pytree, or make it an nnx.Module."
+        )
+    environments = [environment, *(environment.copy() for _ in range(copies - 1))]
+    try:
+        yield from _play(
+            _Copies(environments, agent, explore), iter(seeds), float("inf") if budget is None else budget, on_step
+        )
+    finally:
+        for copy in environments[1:]:
+            copy.close()
+
+
+def _play(copies: _Copies, seeds: Iterator[int], budget: float, on_step: Callable[[int], None] | None) -> Iterator[Episode]:
+    waiting: deque[_Recording] = deque()  # in the order of their seeds, finished or not; only the first may leave
+    spent = 0
+    while True:
+        for index, recording in enumerate(copies.recordings):
+            if recording is None and spent + sum(map(len, waiting)) < budget and (seed := next(seeds, None)) is not None:
+                waiting.append(copies.begin(index, seed))
+        if not waiting:
+            return
+        copies.step()
+        # An episode may stop once it and those before it fill the budget: those before it only grow.
+        earlier = spent
+        for recording in waiting:
+            if recording.ended or earlier + len(recording) >= budget:
+                copies.recordings = [None if other is recording else other for other in copies.recordings]
+            earlier += len(recording)
+        if on_step is not None:
+            on_step(int(min(earlier, budget)))
+        while waiting and waiting[0] not in copies.recordings:
+            recording = waiting.popleft()
+            if spent < budget:
+                episode = recording.episode(int(min(len(recording), budget - spent)))
+                spent += len(episode)
+                yield episode

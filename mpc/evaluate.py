@@ -1,0 +1,88 @@
+"""How well an agent does on unseen seeds, and how long one decision takes."""
+
+import itertools
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from scipy.special import stdtrit
+
+from mpc.acting import decide, play
+from mpc.environment import Environment
+from planners.errors import require_positive
+from worldmodels.data.episode import Episodes
+
+TIMED_DECISIONS = 100
+WARM_UP = 10
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Episodes played without exploration, and the latency of single decisions.
+
+    Attributes:
+      episodes: as they were played, in the order of their seeds.
+      decision_ms: [D], milliseconds from a numpy observation to a numpy action, one environment, compiled.
+    """
+
+    episodes: Episodes
+    decision_ms: np.ndarray
+
+    @property
+    def returns(self) -> np.ndarray:
+        """[N], the sum of rewards of each episode."""
+        return np.array([episode.total_return for episode in self.episodes])
+
+    @property
+    def seeds(self) -> np.ndarray:
+        """[N], what each episode was reset with."""
+        return np.array([episode.seed for episode in self.episodes])
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """[N], decisions in each episode."""
+        return np.array([len(episode) for episode in self.episodes])
+
+    def summary(self) -> dict[str, float | int]:
+        """The figures of a report's row, named as in `summary.json`."""
+        return {
+            "return_mean": float(self.returns.mean()),
+            "return_ci95": confidence_interval(self.returns),
+            "episodes": len(self.episodes),
+            "decision_ms_p50": float(np.percentile(self.decision_ms, 50)),
+            "decision_ms_p99": float(np.percentile(self.decision_ms, 99)),
+        }
+
+
+def evaluate(
+    environment: Environment, agent: Any, *, episodes: int = 5, seed: int = 100, copies: int | None = None
+) -> Evaluation:
+    """Play `episodes` with seeds `seed`, `seed` + 1, …, all side by side unless `copies` says otherwise, and time decisions."""
+    require_positive(episodes=episodes)
+    played = tuple(play(environment, agent, range(seed, seed + episodes), copies=copies or episodes))
+    return Evaluation(Episodes(environment.spec, played), time_decisions(agent, played[0].observations, seed))
+
+
+def time_decisions(agent: Any, observations: dict[str, np.ndarray], seed: int = 0, count: int = TIMED_DECISIONS) -> np.ndarray:
+    """Milliseconds of each of `count` decisions along recorded observations [T, ...]; compilation and warm-up not counted."""
+    length = len(next(iter(observations.values())))
+    sequence = [{name: value[t] for name, value in observations.items()} for t in range(min(length, count))]
+    state = agent.reset(sequence[0])
+    milliseconds = []
+    for step, observation in zip(range(count + WARM_UP), itertools.cycle(sequence)):
+        start = time.perf_counter()
+        decision, state = decide(agent, state, observation, np.uint32(seed), np.int32(step), explore=False)
+        np.asarray(decision.action)
+        jax.block_until_ready((decision, state))
+        milliseconds.append((time.perf_counter() - start) * 1000)
+    return np.array(milliseconds[WARM_UP:])
+
+
+def confidence_interval(returns: np.ndarray) -> float:
+    """Half the width of the 95 % interval of the mean (Student's t); infinite for a single return."""
+    count = len(returns)
+    if count < 2:
+        return float("inf")
+    return float(stdtrit(count - 1, 0.975) * np.std(returns, ddof=1) / np.sqrt(count))
