@@ -1,0 +1,88 @@
+"""Weights on disk: any pytree of arrays, by orbax, in a folder whose manifest holds all it takes to load it.
+
+FOLDER/manifest.json    kind, settings, spec, versions, a checksum per file, name and shape of every array
+FOLDER/weights/         the arrays by name (orbax, no pickles)
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from jaxtyping import PyTree
+
+from worldmodels import manifest
+from worldmodels.errors import CheckpointError
+from worldmodels.files import located
+from worldmodels.manifest import Manifest
+from worldmodels.spec import Spec
+
+WEIGHTS = "weights"
+
+
+def save(folder: str | Path, kind: str, tree: PyTree, *, settings: Any, spec: Spec, **extra: Any) -> None:
+    """Save the arrays of `tree`, an nnx module for instance, in one step: an older `kind` in `folder` is replaced at the end.
+
+    Args:
+      kind: model, policy or agent.
+      settings: a mapping or dataclass, enough to build the tree again together with `spec`.
+      extra: further fields of the manifest.
+
+    Raises `CheckpointError` where `folder` holds something else, or while another process saves there.
+    """
+    arrays = {name: np.asarray(leaf) for name, leaf in _named_leaves(tree).items()}
+    described = {name: _described(array) for name, array in arrays.items()}
+    with manifest.replacing(folder, kind) as new, ocp.PyTreeCheckpointer() as checkpointer:
+        # Orbax refuses arrays without elements; their shape says all about them.
+        checkpointer.save(new / WEIGHTS, {name: array for name, array in arrays.items() if array.size})
+        fields = {"spec": spec.to_json(), "arrays": described, **extra}
+        manifest.write(new, kind, settings=settings, checksums=manifest.checksums(new), **fields)
+
+
+def restore(folder: str | Path, kind: str, build: Callable[[Manifest], PyTree]) -> PyTree:
+    """The tree saved in `folder`, bit for bit.
+
+    Args:
+      build: makes a tree of the same structure from the manifest's settings and spec; it is only traced, never run.
+
+    Raises `CheckpointError` for what `manifest.read` raises on, for damaged or missing files, and for arrays that do not fit.
+    """
+    content = manifest.read(folder, kind)
+    wrong = manifest.verify(folder, content)
+    if wrong:
+        files = ", ".join(f"{name} is {what}" for name, what in wrong.items())
+        raise CheckpointError(f"{folder}: {files}. The {kind} was changed or only half copied. Copy it again.")
+    template = jax.eval_shape(lambda: build(content))
+    leaves = _named_leaves(template)
+    _check_arrays(folder, content.extra.get("arrays"), {name: _described(leaf) for name, leaf in leaves.items()})
+    stored = {name: leaf for name, leaf in leaves.items() if leaf.size}
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        arguments = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in stored}
+        arrays = checkpointer.restore(located(folder).resolve() / WEIGHTS, item=stored, restore_args=arguments)
+    values = [jnp.asarray(arrays[name]) if leaf.size else jnp.zeros(leaf.shape, leaf.dtype) for name, leaf in leaves.items()]
+    return jax.tree.unflatten(jax.tree.structure(template), values)
+
+
+def _named_leaves(tree: PyTree) -> dict[str, Any]:
+    """Leaf by path, such as `encoder/layers/0/kernel`; flax's own `value` at the end says nothing and is left out."""
+    paths = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {jax.tree_util.keystr(path, simple=True, separator="/").removesuffix("/value"): leaf for path, leaf in paths}
+
+
+def _described(array: Any) -> str:
+    return f"{array.dtype}[{','.join(str(size) for size in array.shape)}]"
+
+
+def _check_arrays(folder: str | Path, found: Any, expected: dict[str, str]) -> None:
+    if found == expected:
+        return
+    found = found if isinstance(found, dict) else {}
+    names = sorted(name for name in {*found, *expected} if found.get(name) != expected.get(name))
+    shown = ", ".join(f"{name} is {found.get(name, 'missing')}, expected {expected.get(name, 'none')}" for name in names[:3])
+    raise CheckpointError(
+        f"{folder}: {len(names)} arrays do not fit the model that its settings describe: {shown}. "
+        "Was it saved by another version of this model's code?"
+    )

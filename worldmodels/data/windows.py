@@ -1,0 +1,142 @@
+"""Training data on the device: every episode in one buffer, and windows of it drawn inside jit."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from worldmodels.data.episode import Episode
+from worldmodels.errors import DataError
+from worldmodels.spec import ContinuousAction, Spec
+
+SMALLEST = 1024
+
+
+class Window(NamedTuple):
+    """A batch of B windows of L consecutive decisions, none across the border of an episode.
+
+    Attributes:
+      observations: [B, L+1, D], flattened as `spec.flatten` does, physical units.
+      actions: [B, L, A] normalised to [-1, 1], or integers [B, L].
+      costs: [B, L]; zeros where the data have none.
+      continues: [B, L], 0 at the decision in which the environment ended, else 1.
+    """
+
+    observations: Float[Array, "B L+1 D"]
+    actions: Array
+    costs: Float[Array, "B L"]
+    continues: Float[Array, "B L"]
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["observations", "actions", "costs", "terminated", "starts", "count"],
+    meta_fields=["length", "has_costs"],
+)
+@dataclass(frozen=True)
+class Buffer:
+    """Episodes one after the other in arrays of capacity C, a power of two, so that growing data rarely compile again.
+
+    An episode of T decisions fills T+1 rows; in its last row only the observation counts.
+
+    Attributes:
+      observations: [C, D] flattened, physical units, float32.
+      actions: [C, A] normalised to [-1, 1], or int32 [C].
+      costs: [C].
+      terminated: [C], true at the decision in which the environment ended.
+      starts: [C], of which the first `count` are the rows a window may start in.
+      count: how many windows there are, int32.
+      length: decisions in the longest window that may be drawn.
+      has_costs: whether the data have costs at all.
+    """
+
+    observations: Float[Array, "C D"]
+    actions: Array
+    costs: Float[Array, " C"]
+    terminated: Bool[Array, " C"]
+    starts: Int[Array, " C"]
+    count: Int[Array, ""]
+    length: int = field(metadata={"static": True})
+    has_costs: bool = field(metadata={"static": True})
+
+    @classmethod
+    def from_episodes(cls, episodes: Sequence[Episode], length: int, *, capacity: int = SMALLEST) -> "Buffer":
+        """Put `Episodes` or a `Dataset` on the device, for windows of `length` decisions.
+
+        Episodes shorter than a window are left out. `capacity` is the least number of rows (decisions plus one an episode);
+        give what the data will grow to, and nothing compiles twice.
+
+        Raises `DataError` without episodes, where none is long enough, where only some have costs, and for an episode that
+        does not fit the spec.
+        """
+        spec: Spec = episodes.spec  # type: ignore[attr-defined]
+        if length < 1:
+            raise DataError(f"windows of {length} decisions: expected at least 1.")
+        given = list(episodes)
+        for index, episode in enumerate(given):
+            episode.check(spec, f"episode {index}")
+        if not given:
+            raise DataError("there is no episode to train on. Collect some first (`sailplan collect`).")
+        longest = max(len(episode) for episode in given)
+        if longest < length:
+            raise DataError(
+                f"the longest of {len(given)} episodes has {longest} decisions, a window needs {length}. "
+                "Collect longer episodes or train on shorter windows."
+            )
+        without = [index for index, episode in enumerate(given) if episode.costs is None]
+        if 0 < len(without) < len(given):
+            raise DataError(f"episode {without[0]} has no costs, others have. Expected costs in all of them or in none.")
+        arrays = _filled([episode for episode in given if len(episode) >= length], spec, length, capacity)
+        return cls(**jax.device_put(arrays), length=length, has_costs=not without)
+
+    @property
+    def capacity(self) -> int:
+        """Rows there is room for."""
+        return self.observations.shape[0]
+
+    def sample(self, batch: int, length: int, *, key: Array) -> Window:
+        """`batch` windows of `length` decisions, each start equally likely. Pure: call it inside jit."""
+        if not 1 <= length <= self.length:
+            raise DataError(
+                f"windows of {length} decisions from a buffer for windows of {self.length}: expected 1 to {self.length}."
+            )
+        chosen = jax.random.randint(key, (batch,), 0, self.count)
+        rows = self.starts[chosen][:, None] + jnp.arange(length + 1)
+        acted = rows[:, :-1]
+        continues = 1.0 - self.terminated[acted].astype(jnp.float32)
+        return Window(self.observations[rows], self.actions[acted], self.costs[acted], continues)
+
+
+def _filled(episodes: list[Episode], spec: Spec, length: int, capacity: int) -> dict[str, np.ndarray]:
+    rows = max(capacity, SMALLEST, sum(len(episode) + 1 for episode in episodes))
+    capacity = 1 << (rows - 1).bit_length()
+    kind = np.float32 if isinstance(spec.action, ContinuousAction) else np.int32
+    arrays: dict[str, Any] = {
+        "observations": np.zeros((capacity, spec.size), np.float32),
+        "actions": np.zeros((capacity, *spec.action.shape), kind),
+        "costs": np.zeros(capacity, np.float32),
+        "terminated": np.zeros(capacity, bool),
+        "starts": np.zeros(capacity, np.int32),
+    }
+    row = count = 0
+    for episode in episodes:
+        steps, windows = len(episode), len(episode) - length + 1
+        flat = [np.asarray(episode.observations[name]).reshape(steps + 1, -1) for name in spec.names]
+        arrays["observations"][row : row + steps + 1] = np.concatenate(flat, axis=1)
+        arrays["actions"][row : row + steps] = _normalised(episode.actions, spec)
+        if episode.costs is not None:
+            arrays["costs"][row : row + steps] = episode.costs
+        arrays["terminated"][row + steps - 1] = episode.terminated
+        arrays["starts"][count : count + windows] = np.arange(row, row + windows)
+        row, count = row + steps + 1, count + windows
+    return {**arrays, "count": np.asarray(count, np.int32)}
+
+
+def _normalised(actions: np.ndarray, spec: Spec) -> np.ndarray:
+    normalised = spec.action.normalise(actions)
+    return np.clip(normalised, -1, 1) if isinstance(spec.action, ContinuousAction) else normalised
