@@ -8,8 +8,8 @@ both kinds, Euler, implicit and RK4:
   leaves out, the rollout strays by 1e-13 a decision, with it (`initial_warmstart`) by nothing; float32 costs 1e-7 to 2e-5.
 - After a step dm_control's derived fields (`xpos`, sensors) belong to the new state, Gymnasium's lag one physics step behind. A
   cost on derived fields of a rolled-out state needs `mj_forward` for dm_control.
-- What a task writes into the model at reset (the target of `reacher` and `finger`) is not in the state: take the model from
-  `mujoco()` after `reset`.
+- What a task writes into the model at reset is not in the state: `target` (reacher, finger) is observed beside it, for the rest
+  (finger's damping) take the model from `mujoco()` after `reset`.
 """
 
 # MuJoCo is a compiled module without stubs.
@@ -57,7 +57,8 @@ def make(id: str, *, action_repeat: int = 1, privileged: bool = False) -> "Envir
     Args:
       id: as registered with Gymnasium; `package.module:Name-v0` imports the module first.
       action_repeat: environment steps (frames) one decision lasts; an episode's end cuts it short.
-      privileged: observe MuJoCo's full physics state as {"state": [S]}, what a planner on the true simulator sees.
+      privileged: observe MuJoCo's full physics state as {"state": [S]}, what a planner on the true simulator sees; with it, for
+        tasks that draw a "target" at reset (reacher, finger), {"target": [3]}, in metres.
 
     Raises:
       UnknownEnvironmentError: nothing is registered under `id`; names near matches or the extra to install.
@@ -184,7 +185,15 @@ class Environment:
                 f"{self._settings['id']}: privileged=True needs MuJoCo, which this environment does not run on. "
                 "Choose a dm_control or Gymnasium MuJoCo task, or leave it False."
             )
-        return (Field("state", (), (mujoco.mj_stateSize(physics[0], FULL_PHYSICS.value),), self._physics_state),)
+        state = Field("state", (), (mujoco.mj_stateSize(physics[0], FULL_PHYSICS.value),), self._physics_state)
+        if _fixed_target(physics[0]) is None:
+            return (state,)
+        return (state, Field("target", (), (3,), self._target))
+
+    def _target(self, _: Any) -> np.ndarray:
+        physics = self.mujoco()
+        assert physics is not None
+        return np.asarray(_fixed_target(physics[0]), np.float32)
 
     def _physics_state(self, _: Any) -> np.ndarray:
         physics = self.mujoco()
@@ -252,6 +261,14 @@ def _near_matches(id: str) -> str:
     found = [known for known in sorted(gymnasium.registry, key=likeness, reverse=True)[:3] if likeness(known) > 0.6]
     question = f"Did you mean {' or '.join(found)}? " if found else "See gymnasium.pprint_registry(). "
     return question + "Mazes and hands come with 'sailplan[mazes]', dm_control tasks with 'sailplan[dmc]'."
+
+
+def _fixed_target(model: mujoco.MjModel) -> np.ndarray | None:
+    """Where a geom or site named "target" stands in the world, which tasks draw anew at reset; None if there is none, or it moves."""
+    for kind, of in ((mujoco.mjtObj.mjOBJ_GEOM, model.geom), (mujoco.mjtObj.mjOBJ_SITE, model.site)):
+        if mujoco.mj_name2id(model, kind, "target") >= 0 and of("target").bodyid[0] == 0:
+            return of("target").pos
+    return None
 
 
 def _seconds_per_frame(env: gymnasium.Env) -> float:
