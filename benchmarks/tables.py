@@ -1,0 +1,239 @@
+"""Tables of README.md and docs/*.md, written between markers from the lines under `benchmarks/results/`.
+
+<!-- table: demo -->
+... replaced by `update` ...
+<!-- end table -->
+"""
+
+import json
+import math
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from scipy import stats
+
+from benchmarks.provenance import ROOT
+from benchmarks.results import RESULTS, read_lines
+
+METHOD_NAMES = {
+    "random": "Random actions",
+    "simulator": "CEM on the true simulator (ceiling)",
+    "cem": "CEM on the JEPA",
+    "gradient": "Gradient on the JEPA",
+    "policy": "Distilled policy",
+}
+"""The demo's methods in the order they are shown, with the names people read."""
+
+_MARKER = re.compile(r"^<!-- (?:table: (?P<name>.*?)|(?P<end>end table)) -->[ \t]*$", re.MULTILINE)
+
+Lines = Sequence[dict]
+
+
+class TableError(ValueError):
+    """A marker that cannot be filled: what it says, what was expected, what to do."""
+
+
+def update(paths: Iterable[Path] | None = None, check: bool = False, results: Path = RESULTS) -> list[Path]:
+    """Write every marked table of `paths` anew and return the files that changed; under `check`, that would change.
+
+    Args:
+      paths: markdown files; README.md and docs/*.md of this repository if None.
+      check: write nothing.
+      results: folder of `NAME.jsonl`, one file per table.
+
+    Raises:
+      TableError: a file is missing, or a marker names no known table or is not closed. No file is written then.
+      ResultError: a results file is damaged.
+    """
+    if paths is None:
+        paths = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    fresh = {}
+    for path in map(Path, paths):
+        if not path.is_file():
+            raise TableError(f"There is no file {path}. Name markdown files, or run from the folder that holds README.md.")
+        text = path.read_text(encoding="utf-8")
+        replaced = fill(text, results, source=str(path))
+        if replaced != text:
+            fresh[path] = replaced
+    for path, text in fresh.items() if not check else ():
+        aside = path.with_name(path.name + ".aside")
+        aside.write_text(text, encoding="utf-8")
+        os.replace(aside, path)
+    return list(fresh)
+
+
+def fill(text: str, results: Path = RESULTS, source: str = "text") -> str:
+    """`text` with every marked table written from `results`; `source` names it in errors."""
+    pieces, position, name, where = [], 0, None, ""
+    for marker in _MARKER.finditer(text):
+        here = f"{source}, line {text.count(chr(10), 0, marker.start()) + 1}"
+        if marker["end"] is None and name is not None:
+            raise TableError(f"{here}: table {name!r} above is still open. Write `<!-- end table -->` below it.")
+        if marker["end"] is None:
+            pieces.append(text[position : marker.end()])
+            position, name, where = marker.end(), str(marker["name"]), here
+        elif name is None:
+            raise TableError(f"{here}: `end table` closes nothing. Write `<!-- table: NAME -->` above it.")
+        else:
+            pieces.append(f"\n{_table(name, results, where)}\n")
+            position, name = marker.start(), None
+    if name is not None:
+        raise TableError(f"{where}: table {name!r} is never closed. Write `<!-- end table -->` below it.")
+    return "".join(pieces) + text[position:]
+
+
+def _table(name: str, results: Path, where: str) -> str:
+    if name not in TABLES:
+        raise TableError(f"{where}: unknown table {name!r}. Known tables: {', '.join(sorted(TABLES))}.")
+    lines = read_lines(results / f"{name}.jsonl")
+    return TABLES[name](lines) if lines else f"*No results yet in `benchmarks/results/{name}.jsonl`.*"
+
+
+def demo(lines: Lines) -> str:
+    """One row per task and method of the demo, in the demo's own order."""
+    order = list(METHOD_NAMES)
+    groups = group(lines, "task", "method")
+    ranked = sorted(groups, key=lambda key: (key[0], order.index(key[1]) if key[1] in order else len(order)))
+    rows = []
+    for task, method in ranked:
+        cell = groups[task, method]
+        frames, episodes = (number(mean_and_interval(cell, field)[0], None) for field in ("frames", "episodes"))
+        latency = [number(mean_and_interval(cell, f"decision_ms_{field}")[0]) for field in ("p50", "p99")]
+        rows.append([task, METHOD_NAMES.get(method, method), frames, plus_minus(cell, "return_mean"), episodes, *latency])
+    headings = ["Task", "Method", "Frames", "Return, mean ± 95 %", "Episodes", "Decision p50, ms", "Decision p99, ms"]
+    return markdown(headings, rows) + provenance(lines)
+
+
+def speed(lines: Lines) -> str:
+    """One row per workload and method: latency, model steps per second, share of the roofline, lead over the peers."""
+    rows = []
+    for (task, method), cell in sorted(group(lines, "task", "method").items()):
+        fields = ("ms_p50", "ms_p99", "model_steps_per_second", "roofline_fraction", "speedup_over_fastest_peer")
+        p50, p99, steps, fraction, speedup = (mean_and_interval(cell, field)[0] for field in fields)
+        share = "—" if fraction is None else f"{number(100 * fraction, 2)} %"
+        lead = "—" if speedup is None else f"{number(speedup, 2)}×"
+        rows.append([task, method, number(p50), number(p99), number(steps, None), share, lead])
+    headings = [
+        "Workload",
+        "Method",
+        "p50, ms",
+        "p99, ms",
+        "Model steps per second",
+        "Of the roofline",
+        "Over the fastest peer",
+    ]
+    return markdown(headings, rows) + provenance(lines)
+
+
+def planners(lines: Lines) -> str:
+    """One row per task, model, method and settings, over all seeds."""
+    rows = []
+    groups = group(lines, "task", "model", "method", "settings")
+    for (task, model, method, _), cell in sorted(groups.items()):
+        reached = [plus_minus(cell, metric) for metric in ("return_mean", "cost_mean")]
+        latency = number(mean_and_interval(cell, "decision_ms_p50")[0])
+        evaluations = number(mean_and_interval(cell, "model_evaluations")[0], None)
+        rows.append([task, model, method, *reached, latency, evaluations, str(len(cell))])
+    headings = ["Task", "Model", "Method", "Return ± 95 %", "Cost ± 95 %", "Decision p50, ms", "Model evaluations", "Seeds"]
+    return markdown(headings, rows, drop_empty=True) + provenance(lines)
+
+
+TABLES: dict[str, Callable[[Lines], str]] = {"demo": demo, "speed": speed, "planners": planners}
+"""Marker name -> what writes the table from the lines of `benchmarks/results/NAME.jsonl`."""
+
+
+def group(lines: Lines, *fields: str) -> dict[tuple[str, ...], list[dict]]:
+    """Lines that agree in `fields` (compared as text, a dict by its JSON)."""
+    groups: dict[tuple[str, ...], list[dict]] = {}
+    for line in lines:
+        groups.setdefault(tuple(_text(line.get(field, "")) for field in fields), []).append(line)
+    return groups
+
+
+def mean_and_interval(cell: Lines, metric: str) -> tuple[float | None, float | None]:
+    """Mean of `metric` over the lines of a cell and the half-width of its 95 % interval; (None, None) where unmeasured.
+
+    Over several seeds the interval is Student's t of their values; one line alone keeps the interval it
+    measured over its episodes. A value that is not finite makes the mean NaN: a failed seed is not left out.
+    """
+    measured = [line for line in cell if line.get(metric) is not None]
+    if not measured:
+        return None, None
+    values = [float(line[metric]) for line in measured]
+    mean = sum(values) / len(values)
+    if len(values) == 1:
+        return mean, measured[0].get(metric.removesuffix("_mean") + "_ci95")
+    variance = sum((value - mean) ** 2 for value in values) / (len(values) - 1)
+    return mean, float(stats.t.ppf(0.975, len(values) - 1)) * math.sqrt(variance / len(values))
+
+
+def plus_minus(cell: Lines, metric: str) -> str:
+    """`760 ± 25`, both at the digits the interval supports; `—` where unmeasured."""
+    return interval_text(*mean_and_interval(cell, metric))
+
+
+def interval_text(mean: float | None, interval: float | None) -> str:
+    """`760 ± 25`; whole numbers from 10 up, two decimals below."""
+    if mean is None or interval is None or not math.isfinite(mean) or not math.isfinite(interval):
+        return number(mean, 3)
+    decimals = 0 if abs(mean) >= 10 or interval >= 10 else 2
+    return f"{mean:,.{decimals}f} ± {interval:,.{decimals}f}"
+
+
+def number(value: float | None, significant: int | None = 3) -> str:
+    """`value` for people: so many significant digits (None: a whole number), thousands apart, `—` where unmeasured."""
+    if value is None:
+        return "—"
+    if not math.isfinite(value):
+        return "not finite"
+    if significant is None or value == 0:
+        return f"{value:,.0f}"
+    decimals = max(0, significant - 1 - math.floor(math.log10(abs(value))))
+    text = f"{value:,.{decimals}f}"
+    return text.rstrip("0") if abs(value) < 0.1 else text
+
+
+def measured(value: Any) -> TypeGuard[float]:
+    """Whether `value` is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]], drop_empty: bool = False) -> str:
+    """A markdown table, figures to the right; `drop_empty` leaves out columns in which nothing was measured."""
+    kept = [i for i in range(len(headings)) if not drop_empty or any(row[i] not in ("—", "") for row in rows)]
+    figures = [all(re.match(r"[-\d—]|not finite", row[i]) for row in rows) for i in kept]
+    lines = [[headings[i] for i in kept], ["---:" if right else "---" for right in figures]]
+    lines += [[row[i].replace("|", "\\|") for i in kept] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def provenance(lines: Lines) -> str:
+    """A line under the table: which commits and machines the figures come from."""
+    commits = sorted({str(line["commit"]) for line in lines if line.get("commit")})
+    machines = sorted({_machine(line["machine"]) for line in lines if line.get("machine")})
+    if not commits and not machines:
+        return ""
+    parts = [f"commit {', '.join(commits)}" if commits else "", f"on {'; '.join(machines)}" if machines else ""]
+    return f"\n\n*Measured at {' '.join(part for part in parts if part)}.*"
+
+
+def describe(value: object) -> str:
+    """A setting, version list or machine as words: `cores 2, memory_gb 8`."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {describe(part)}" for name, part in value.items() if part is not None)
+    return ", ".join(map(describe, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _machine(machine: object) -> str:
+    """What decides speed: the accelerator or processor, and the cores."""
+    if not isinstance(machine, dict):
+        return str(machine)
+    names = [str(machine[name]) for name in ("accelerator", "cpu") if machine.get(name)]
+    return ", ".join([*names, f"{machine['cores']} cores"] if machine.get("cores") else names)
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)

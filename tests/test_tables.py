@@ -1,0 +1,163 @@
+"""Tables and plots of the documentation come from the result files and from nothing else."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from benchmarks import plots, tables
+from benchmarks.provenance import ROOT
+from benchmarks.tables import TableError, update
+
+CELL = {"task": "dm_control/cartpole-swingup-v0", "settings": {}, "seed": 0, "frames": 18600, "minutes": 1.0, "commit": "abc1234-dirty",
+        "versions": {"jax": "0.10.2"}, "machine": {"cpu": "A Processor", "cores": 2, "accelerator": None}}  # fmt: skip
+PAGE = "# Title\n\n<!-- table: {name} -->\nold\n<!-- end table -->\n\nAfterwards.\n"
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    folder = tmp_path / "results"
+    folder.mkdir()
+    demo = [
+        {
+            "method": method,
+            "return_mean": mean,
+            "return_ci95": 12.4,
+            "episodes": 5,
+            "decision_ms_p50": p50,
+            "decision_ms_p99": 2 * p50,
+        }
+        for method, mean, p50 in (("policy", 768.2, 0.041), ("cem", 791.0, 52.71), ("random", 31.0, 0.0042))
+    ]
+    speed = [
+        {"task": "512 × 20 × 6", "method": "cem", "ms_p50": 48.04, "ms_p99": 61.0, "model_steps_per_second": 1278772.1,
+         "roofline_fraction": 0.623, "speedup_over_fastest_peer": 1.853},
+        {"task": "512 × 20 × 6", "method": "peer|one", "ms_p50": 89.0, "ms_p99": 104.0},
+    ]  # fmt: skip
+    planners = [
+        {
+            "model": "jepa",
+            "method": method,
+            "seed": seed,
+            "return_mean": value,
+            "decision_ms_p50": 10.0,
+            "model_evaluations": 20480,
+        }
+        for method, values in (("cem", (700.0, 760.0, 730.0)), ("mppi", (650.0, math.nan)))
+        for seed, value in enumerate(values)
+    ]
+    for name, lines in (("demo", demo), ("speed", speed), ("planners", planners)):
+        text = "".join(json.dumps(CELL | {"benchmark": name} | line) + "\n" for line in lines)
+        (folder / f"{name}.jsonl").write_text(text)
+    return folder
+
+
+def written(tmp_path: Path, name: str, results: Path) -> list[str]:
+    page = tmp_path / "page.md"
+    page.write_text(PAGE.format(name=name))
+    assert update([page], results=results) == [page]
+    lines = page.read_text().splitlines()
+    assert lines[0] == "# Title"
+    assert lines[-1] == "Afterwards."
+    return lines[lines.index(f"<!-- table: {name} -->") + 1 : lines.index("<!-- end table -->")]
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip().removeprefix("|").removesuffix("|").split("|")]
+
+
+def test_demo_rows_stand_in_the_demo_s_order(tmp_path, results):
+    lines = written(tmp_path, "demo", results)
+    rows = [cells(line) for line in lines if line.startswith("|")][2:]
+    assert [row[1] for row in rows] == ["Random actions", "CEM on the JEPA", "Distilled policy"]
+    assert rows[1] == ["dm_control/cartpole-swingup-v0", "CEM on the JEPA", "18,600", "791 ± 12", "5", "52.7", "105"]
+    assert rows[2][-2:] == ["0.041", "0.082"]
+    assert "abc1234-dirty" in lines[-1]
+    assert "A Processor, 2 cores" in lines[-1]
+
+
+def test_speed(tmp_path, results):
+    lines = written(tmp_path, "speed", results)
+    assert cells(lines[2]) == ["512 × 20 × 6", "cem", "48.0", "61.0", "1,278,772", "62 %", "1.9×"]
+    assert "peer\\|one" in lines[3]
+    assert lines[3].count("—") == 3
+
+
+def test_planners_are_averaged_over_seeds(tmp_path, results):
+    lines = written(tmp_path, "planners", results)
+    row = cells(lines[2])
+    half = 4.302653 * 30 / math.sqrt(3)  # Student's t with two degrees of freedom; the values' standard deviation is 30
+    assert row[2:] == ["cem", f"730 ± {half:.0f}", "10.0", "20,480", "3"]
+    assert "Cost" not in lines[0]  # nothing measured it
+
+
+def test_a_failed_seed_is_not_left_out(tmp_path, results):
+    assert "not finite" in written(tmp_path, "planners", results)[3]
+
+
+def test_check_names_stale_files_and_writes_nothing(tmp_path, results):
+    page = tmp_path / "page.md"
+    page.write_text(PAGE.format(name="demo"))
+    before = page.read_text()
+    assert update([page], check=True, results=results) == [page]
+    assert page.read_text() == before
+    update([page], results=results)
+    assert update([page], check=True, results=results) == []
+    assert [path.name for path in tmp_path.iterdir() if "aside" in path.name] == []
+
+
+def test_no_results_yet(tmp_path):
+    assert written(tmp_path, "demo", tmp_path) == ["*No results yet in `benchmarks/results/demo.jsonl`.*"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (PAGE.format(name="dmeo"), r"line 3: unknown table 'dmeo'.*demo, planners, speed"),
+        ("<!-- table: demo -->\nrows\n", "never closed"),
+        ("<!-- table: demo -->\n<!-- table: speed -->\n<!-- end table -->\n", "line 2.*still open"),
+        ("text\n<!-- end table -->\n", "line 2.*closes nothing"),
+    ],
+)
+def test_bad_markers(tmp_path, results, text, message):
+    good, bad = tmp_path / "good.md", tmp_path / "bad.md"
+    good.write_text(PAGE.format(name="demo"))
+    bad.write_text(text)
+    with pytest.raises(TableError, match=message):
+        update([good, bad], results=results)
+    assert good.read_text() == PAGE.format(name="demo")
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(TableError, match=r"nowhere\.md"):
+        update([tmp_path / "nowhere.md"])
+
+
+def test_the_committed_pages_have_only_known_tables():
+    pages = [page for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")) if page.exists()]
+    assert set(update(pages, check=True)) <= set(pages)
+
+
+@pytest.mark.parametrize(
+    ("value", "significant", "text"),
+    [(None, 3, "—"), (math.nan, 3, "not finite"), (0.00421, 3, "0.00421"), (52.71, 3, "52.7"), (1234.5, 2, "1,234"), (0, 3, "0"),
+     (0.04, 3, "0.04"), (18600.0, None, "18,600"), (-9.96, 2, "-10.0")],
+)  # fmt: skip
+def test_numbers(value, significant, text):
+    assert tables.number(value, significant) == text
+
+
+def test_planner_plot_has_a_panel_for_each_task_and_a_name_for_each_method(tmp_path):
+    lines = [
+        CELL | {"task": task, "model": "jepa", "method": method, "settings": {"samples": samples}, "seed": seed,
+                "cost_mean": 3.0 / samples + seed, "decision_ms_p50": 0.1 * samples, "model_evaluations": 20 * samples}
+        for task in ("pendulum", "reacher") for method in ("cem", "gradient") for samples in (16, 64, 256) for seed in (0, 1)
+    ]  # fmt: skip
+    path = plots.plot_planners(lines, tmp_path / "images" / "planners.svg")
+    text = path.read_text()
+    for name in ("pendulum", "reacher", "cem", "gradient", "decision time, ms", "model evaluations", "cost reached"):
+        assert name in text
+    assert [each.name for each in path.parent.iterdir()] == ["planners.svg"]
+    with pytest.raises(ValueError, match="nothing to plot"):
+        plots.plot_planners([CELL], tmp_path / "none.svg")
