@@ -1,6 +1,6 @@
 """Where the bodies of a MuJoCo model are and how fast they move, in JAX, from joint positions and velocities alone.
 
-The recursion is MuJoCo's `mj_kinematics` (documentation, "Computation: Kinematics"), unrolled over the bodies of one model.
+The recursion is MuJoCo's `mj_kinematics` (documentation, "Computation: Kinematics"), over the bodies of one model.
 Velocities are the directional derivative of positions, by `jax.jvp`.
 """
 
@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 FREE, BALL, SLIDE, HINGE = (int(getattr(mujoco.mjtJoint, f"mjJNT_{name}")) for name in ("FREE", "BALL", "SLIDE", "HINGE"))
+WELD = -1
 
 
 class Frames(NamedTuple):
@@ -35,19 +36,35 @@ def rotate(quaternion: Array, vector: Array) -> Array:
 
 
 def frames(model: mujoco.MjModel, qpos: Float[Array, " Q"]) -> Frames:
-    """Frame of every body at joint positions `qpos` (metres, radians, quaternions). Motion-capture bodies stay where the model puts them."""
-    position, quaternion = [jnp.zeros(3)], [jnp.array([1.0, 0, 0, 0])]
-    for body in range(1, model.nbody):
-        parent = model.body_parentid[body]
-        here = position[parent] + rotate(quaternion[parent], _constant(model.body_pos[body]))
-        turn = multiply(quaternion[parent], _constant(model.body_quat[body]))
-        first = model.body_jntadr[body]
-        for joint in range(first, first + model.body_jntnum[body]):
-            here, turn = _move(model, joint, qpos, here, turn)
-        position.append(here)
-        quaternion.append(turn / jnp.linalg.norm(turn))
-    rotation = jax.vmap(lambda q: jax.vmap(rotate, in_axes=(None, 1), out_axes=1)(q, jnp.eye(3)))(jnp.stack(quaternion))
-    return Frames(jnp.stack(position), rotation)
+    """Frame of every body at joint positions `qpos` (metres, radians, quaternions). Motion-capture bodies stay where the model puts them.
+
+    A loop over joints, because unrolled it takes XLA half a minute to compile for a walker.
+    """
+    links, last = _links(model)
+    qpos, rest = (jnp.pad(jnp.asarray(values, jnp.float32), (0, 7)) for values in (qpos, model.qpos0))
+
+    def follow(carry, link):
+        position, quaternion, index = carry
+        here = position[link.parent] + rotate(quaternion[link.parent], link.offset)
+        turn = multiply(quaternion[link.parent], link.turn)
+        given = jax.lax.dynamic_slice(qpos, (link.address,), (7,))
+        moved = given[0] - rest[link.address]
+        half = jnp.where(link.kind == HINGE, moved, 0) / 2
+        local = jnp.concatenate([jnp.cos(half)[None], jnp.sin(half) * link.axis])
+        local = jnp.where(link.kind == BALL, given[:4], local)
+        anchor = here + rotate(turn, link.anchor)
+        turned = multiply(turn, local)
+        here = jnp.where(link.kind == SLIDE, here + moved * rotate(turn, link.axis), anchor - rotate(turned, link.anchor))
+        here = jnp.where(link.kind == FREE, given[:3], here)
+        turn = jnp.where(link.kind == FREE, given[3:], turned)
+        turn = turn / jnp.linalg.norm(turn)
+        return (position.at[index].set(here), quaternion.at[index].set(turn), index + 1), None
+
+    count = len(links.parent)
+    start = (jnp.zeros((count + 1, 3)), jnp.zeros((count + 1, 4)).at[:, 0].set(1), 1)
+    (position, quaternion, _), _ = jax.lax.scan(follow, start, links)
+    rotation = jax.vmap(lambda q: jax.vmap(rotate, in_axes=(None, 1), out_axes=1)(q, jnp.eye(3)))(quaternion[last])
+    return Frames(position[last], rotation)
 
 
 def centres(model: mujoco.MjModel, frames: Frames) -> Float[Array, "B 3"]:
@@ -88,22 +105,34 @@ def rate_of_change(model: mujoco.MjModel, qpos: Float[Array, " Q"], qvel: Float[
     return jnp.concatenate(parts)
 
 
-def _move(model, joint, qpos, here, turn):
-    """A body's frame after one of its joints."""
-    kind, address = model.jnt_type[joint], model.jnt_qposadr[joint]
-    if kind == FREE:
-        return qpos[address : address + 3], qpos[address + 3 : address + 7]
-    axis, offset = _constant(model.jnt_axis[joint]), _constant(model.jnt_pos[joint])
-    if kind == SLIDE:
-        return here + rotate(turn, axis) * (qpos[address] - float(model.qpos0[address])), turn
-    if kind == HINGE:
-        half = (qpos[address] - float(model.qpos0[address])) / 2
-        local = jnp.concatenate([jnp.cos(half)[None], jnp.sin(half) * axis])
-    else:
-        local = qpos[address : address + 4]
-    anchor = here + rotate(turn, offset)
-    turn = multiply(turn, local)
-    return anchor - rotate(turn, offset), turn
+class _Link(NamedTuple):
+    """One joint, or one body without joints, as arrays over all of them; the world is number 0, the first link number 1."""
+
+    parent: np.ndarray
+    offset: np.ndarray  # of the body in its parent's frame; zero for its second joint and on
+    turn: np.ndarray
+    kind: np.ndarray
+    address: np.ndarray
+    axis: np.ndarray
+    anchor: np.ndarray
+
+
+def _links(model: mujoco.MjModel) -> tuple[_Link, np.ndarray]:
+    """All links in order, and the number of each body's last one."""
+    rows, last = [], [0]
+    nowhere, straight = np.zeros(3), np.array([1.0, 0, 0, 0])
+    for body in range(1, model.nbody):
+        joints = range(model.body_jntadr[body], model.body_jntadr[body] + model.body_jntnum[body])
+        parent, offset, turn = last[model.body_parentid[body]], model.body_pos[body], model.body_quat[body]
+        for joint in joints:
+            axis, anchor = model.jnt_axis[joint], model.jnt_pos[joint]
+            rows.append((parent, offset, turn, model.jnt_type[joint], model.jnt_qposadr[joint], axis, anchor))
+            parent, offset, turn = len(rows), nowhere, straight
+        if not joints:
+            rows.append((parent, offset, turn, WELD, 0, nowhere, nowhere))
+        last.append(len(rows))
+    columns = [np.array(column) for column in zip(*rows, strict=True)]
+    return _Link(*(x.astype(np.int32 if x.dtype.kind in "iu" else np.float32) for x in columns)), np.array(last)
 
 
 def _constant(values: np.ndarray) -> Array:
