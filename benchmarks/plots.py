@@ -126,7 +126,7 @@ def bar_panel(
 
 
 def plot_planners(lines: Sequence[dict], path: Path) -> Path:
-    """What each planner reaches against decision time and against model evaluations, one column of panels a task.
+    """What each planner reaches against decision time and against model evaluations, one column of panels a task and model.
 
     Args:
       lines: of `benchmarks/results/planners.jsonl`; cells that differ only in their seed become one point with a 95 % interval.
@@ -135,23 +135,23 @@ def plot_planners(lines: Sequence[dict], path: Path) -> Path:
     Raises:
       ValueError: no line holds a return or a cost.
     """
-    tasks = sorted({line["task"] for line in lines if _outcome(line)})
-    if not tasks:
-        raise ValueError(
-            f"{len(lines)} lines without return_mean or cost_mean: nothing to plot. Run `sailplan bench planners`."
-        )
+    columns = group([line for line in lines if _outcome(line)], "task", "model")
+    if not columns:
+        text = f"{len(lines)} lines, none with return_mean or cost_mean: nothing to plot."
+        raise ValueError(f"{text} Expected the lines of benchmarks/results/planners.jsonl.")
+    methods = sorted({line["method"] for cells in columns.values() for line in cells})
     axes_of_x = (("decision_ms_p50", Axis("decision time, ms", True)), ("model_evaluations", Axis("model evaluations", True)))
     with _drawing() as make_figure:
-        figure = make_figure(figsize=(0.6 + 3.6 * len(tasks), 5.6), layout="constrained")
-        panels = figure.subplots(2, len(tasks), squeeze=False)
-        for column, task in enumerate(tasks):
-            of_task = [line for line in lines if line["task"] == task]
-            metric = next(outcome for line in of_task if (outcome := _outcome(line)))
-            label = Axis({"return_mean": "return", "cost_mean": "cost reached"}[metric])
-            for row, (field, x) in enumerate(axes_of_x):
-                _draw_lines(panels[row][column], _planner_series(of_task, field, metric), x, label)
-            panels[0][column].set_title(task, color=COLOURS["ink"], fontsize=10, pad=26)
-            _legend(panels[0][column])
+        figure = make_figure(figsize=(0.6 + 3.4 * len(columns), 5.6), layout="constrained")
+        panels = figure.subplots(2, len(columns), squeeze=False)
+        for column, ((task, model), cells) in zip(panels.T, sorted(columns.items()), strict=True):
+            metric = str(_outcome(cells[0]))
+            y = Axis({"return_mean": "return", "cost_mean": "cost reached"}[metric])
+            for axes, (field, x) in zip(column, axes_of_x, strict=True):
+                _draw_lines(axes, _planner_series(cells, methods, field, metric), x, y)
+            column[0].set_title(f"{task}\n{model}" if model else task, fontsize=9)
+        legend = {name: one for axes in panels.flat for one, name in zip(*axes.get_legend_handles_labels(), strict=True)}
+        figure.legend(legend.values(), legend.keys(), loc="outside upper center", ncols=min(len(legend), 2 + 2 * len(columns)))
         aside = path.with_name(f"{path.name}.aside")
         path.parent.mkdir(parents=True, exist_ok=True)
         options = {"metadata": {"Date": None}} if path.suffix == ".svg" else {"dpi": 160}
@@ -164,12 +164,12 @@ def _outcome(line: dict) -> str | None:
     return next((metric for metric in ("return_mean", "cost_mean") if line.get(metric) is not None), None)
 
 
-def _planner_series(lines: Sequence[dict], field: str, metric: str) -> list[Series]:
-    """One series a method; a point for each model and settings, seeds averaged."""
+def _planner_series(lines: Sequence[dict], methods: Sequence[str], field: str, metric: str) -> list[Series]:
+    """One series a method, looking alike in every panel; a point for each settings, seeds averaged."""
     series = []
-    for index, ((method,), of_method) in enumerate(sorted(group(lines, "method").items())):
+    for index, method in enumerate(methods):
         points = []
-        for cell in group(of_method, "model", "settings").values():
+        for cell in group([line for line in lines if line["method"] == method], "settings").values():
             x, (y, interval) = mean_and_interval(cell, field)[0], mean_and_interval(cell, metric)
             if x is not None and y is not None:
                 points.append((x, y, interval or 0.0))
@@ -181,13 +181,8 @@ def _planner_series(lines: Sequence[dict], field: str, metric: str) -> list[Seri
 
 def _draw_lines(axes: Any, series: Sequence[Series], x: Axis, y: Axis) -> None:
     for one in series:
-        style = {
-            "color": COLOURS[one.colour],
-            "linewidth": one.width,
-            "linestyle": one.line or "none",
-            "label": one.name or "_",
-        }
-        axes.errorbar(one.x, one.y, yerr=one.interval, marker=one.marker, markersize=4, capsize=2, elinewidth=1, **style)
+        look = {"color": COLOURS[one.colour], "linewidth": one.width, "linestyle": one.line or "none", "marker": one.marker}
+        axes.errorbar(one.x, one.y, yerr=one.interval, label=one.name or "_", markersize=4, capsize=2, elinewidth=1, **look)
     axes.set_xlabel(x.label)
     axes.set_ylabel(y.label)
     for axis, drawn, scale in ((x, axes.xaxis, axes.set_xscale), (y, axes.yaxis, axes.set_yscale)):
@@ -202,7 +197,7 @@ def _plain_powers(axis: Any) -> None:
     """Label a logarithmic axis 0.01, 0.1, 1, 10; where it spans little, at 2 and 5 as well."""
     low, high = sorted(axis.get_view_interval())
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    multiples = (1, 2, 5) if math.log10(high / low) < 2 else (1,)
+    multiples = (1, 2, 5) if math.log10(high / low) < 2.5 else (1,)
     every = max(1, len(decades) // 5)
     ticks = [multiple * 10.0**decade for decade in decades[::every] for multiple in multiples]
     ticks = [tick for tick in ticks if low <= tick <= high]

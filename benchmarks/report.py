@@ -111,7 +111,7 @@ def results(rows: Sequence[dict]) -> str:
         "Random actions are the floor. CEM on the true simulator is the ceiling: the planner with a perfect model. Between them "
         "stand the planners on the learned model, and the policy, which answers at once what the planner had to work out."
     )
-    headings = ("", "Return, mean ± 95 %", "Episodes", "Decision p50, ms", "Decision p99, ms")
+    headings = ("", "Return, mean ±\N{NO-BREAK SPACE}95\N{NO-BREAK SPACE}%", "Episodes", "Decision p50, ms", "Decision p99, ms")
     return page.section("Results", paragraph(text), page.table(headings, lines), page.figures(panels))
 
 
@@ -202,11 +202,11 @@ def _plain(name: str) -> str:
 
 
 def _colour(name: str, index: int = 3) -> str:
-    return ROW_COLOURS.get(_kind(name), distinct(index)["colour"])
+    return ROW_COLOURS[_kind(name)] if _kind(name) in ROW_COLOURS else distinct(index)["colour"]
 
 
 def _readable(name: str) -> str:
-    return METHOD_NAMES.get(name, name[:1].upper() + name[1:])
+    return METHOD_NAMES[name] if name in METHOD_NAMES else name[:1].upper() + name[1:]
 
 
 def _short(name: str) -> str:
