@@ -115,7 +115,7 @@ class Dataset(Sequence):
     def __len__(self) -> int:
         return len(self._names)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> Any:
         names = self._names[index]
         return self._read(names) if isinstance(names, str) else tuple(self._read(name) for name in names)
 

@@ -1,0 +1,126 @@
+"""Windows drawn on the device: contiguous, inside one episode, uniform, and compiled once."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.test_dataset import SPEC, dataset_of, episode_of
+from worldmodels.data.dataset import Dataset
+from worldmodels.data.episode import Episode, Episodes
+from worldmodels.data.windows import Buffer
+from worldmodels.errors import DataError
+from worldmodels.spec import DiscreteAction, Spec
+
+
+def counted(index: int, length: int) -> Episode:
+    """Every value says which episode and step it is of: 100 · index + step."""
+    steps = 100.0 * index + np.arange(length + 1, dtype=np.float32)
+    actions = (steps[:-1, None] - 500) / 500 * 2
+    observations = {"position": np.stack([steps, -steps], -1), "speed": steps + 0.5}
+    return Episode(observations, actions, -steps[:-1], terminated=index % 2 == 0, truncated=index % 2 == 1, seed=index)
+
+
+LENGTHS = (7, 3, 12, 4)
+EPISODES = Episodes(SPEC, tuple(counted(index, length) for index, length in enumerate(LENGTHS)))
+
+
+def test_windows_are_contiguous_and_of_one_episode():
+    buffer = Buffer.from_episodes(EPISODES, 4)
+    window = jax.jit(buffer.sample, static_argnums=(0, 1))(256, 4, key=jax.random.key(0))
+    steps = np.asarray(window.observations[..., 0])
+    assert window.observations.shape == (256, 5, 3)
+    np.testing.assert_array_equal(np.diff(steps, axis=1), 1.0)
+    assert (steps[:, 0] // 100 == steps[:, -1] // 100).all()
+    assert set(np.unique(steps // 100)) == {0, 2, 3}  # episode 1 is shorter than a window
+    np.testing.assert_array_equal(window.observations[..., 1], -steps)
+    np.testing.assert_array_equal(window.observations[..., 2], steps + 0.5)
+    np.testing.assert_array_equal(window.costs, -steps[:, :-1])
+    np.testing.assert_allclose(window.actions[..., 0], (steps[:, :-1] - 500) / 500, rtol=1e-6)
+    step, index = steps[:, :-1] % 100, (steps[:, :-1] // 100).astype(int)
+    ended = (step == np.asarray(LENGTHS)[index] - 1) & (index % 2 == 0)
+    np.testing.assert_array_equal(window.continues, 1.0 - ended)
+    assert ended.any()
+    assert not ended.all()
+
+
+def test_every_start_is_drawn_equally_often():
+    buffer = Buffer.from_episodes(EPISODES, 4)
+    expected = {100 * index + start for index, length in enumerate(LENGTHS) for start in range(length - 3)}
+    assert int(buffer.count) == len(expected) == 14
+    draws = 14_000
+    drawn = np.asarray(buffer.sample(draws, 4, key=jax.random.key(1)).observations[:, 0, 0]).astype(int)
+    values, counts = np.unique(drawn, return_counts=True)
+    assert set(values) == expected
+    assert abs(counts - draws / 14).max() < 5 * np.sqrt(draws / 14)  # five standard deviations
+
+
+def test_observations_lie_as_the_spec_flattens_them():
+    episode = episode_of(3, 20)
+    buffer = Buffer.from_episodes(Episodes(SPEC, (episode,)), 20)
+    window = buffer.sample(1, 20, key=jax.random.key(0))
+    np.testing.assert_array_equal(window.observations[0], SPEC.flatten(episode.observations))  # type: ignore[arg-type]
+    np.testing.assert_array_equal(window.actions[0], SPEC.action.normalise(episode.actions))
+
+
+def test_the_same_key_gives_the_same_windows():
+    buffer = Buffer.from_episodes(EPISODES, 3)
+    one, same = (buffer.sample(8, 3, key=jax.random.key(5)) for _ in range(2))
+    chex.assert_trees_all_equal(one, same)
+    other = buffer.sample(8, 3, key=jax.random.key(6))
+    assert not np.array_equal(one.observations, other.observations)
+
+
+def test_growing_within_the_capacity_compiles_nothing():
+    @jax.jit
+    @chex.assert_max_traces(n=1)
+    def draw(buffer, key):
+        return buffer.sample(16, 3, key=key).observations
+
+    for count in (2, 3, 4):
+        draw(Buffer.from_episodes(Episodes(SPEC, EPISODES.episodes[:count]), 3), jax.random.key(count))
+    assert Buffer.from_episodes(EPISODES, 3).capacity == 1024
+    grown = Episodes(SPEC, tuple(episode_of(seed, 300) for seed in range(4)))
+    assert Buffer.from_episodes(grown, 3).capacity == 2048
+    assert Buffer.from_episodes(EPISODES, 3, capacity=1204).capacity == 2048
+
+
+def test_a_shorter_window_from_a_longer_buffer():
+    buffer = Buffer.from_episodes(EPISODES, 4)
+    assert buffer.sample(2, 1, key=jax.random.key(0)).observations.shape == (2, 2, 3)
+    for length in (0, 5):
+        with pytest.raises(DataError, match="expected 1 to 4"):
+            buffer.sample(2, length, key=jax.random.key(0))
+
+
+def test_discrete_actions_and_no_costs():
+    spec = Spec("test/Grid-v0", (("cell", (2,)),), DiscreteAction(3))
+    buffer = Buffer.from_episodes(Episodes(spec, (episode_of(1, 9, spec, costs=False),)), 9)
+    window = buffer.sample(1, 9, key=jax.random.key(0))
+    assert window.actions.dtype == jnp.int32
+    np.testing.assert_array_equal(window.actions[0], episode_of(1, 9, spec).actions)
+    np.testing.assert_array_equal(window.costs, 0.0)
+    assert not buffer.has_costs
+    assert Buffer.from_episodes(EPISODES, 3).has_costs
+
+
+def test_from_disk_as_from_memory(tmp_path):
+    dataset = Dataset.open(dataset_of(tmp_path / "data"))
+    memory = Episodes(SPEC, tuple(episode_of(seed, 5 + seed) for seed in range(3)))
+    chex.assert_trees_all_equal(Buffer.from_episodes(dataset, 4), Buffer.from_episodes(memory, 4))
+
+
+@pytest.mark.parametrize(
+    ("episodes", "length", "message"),
+    [
+        ((), 3, "no episode to train on"),
+        ((counted(0, 5), counted(1, 8)), 9, "the longest of 2 episodes has 8 decisions, a window needs 9"),
+        ((counted(0, 5),), 0, "expected at least 1"),
+        ((episode_of(0), episode_of(1, costs=False)), 2, "episode 1 has no costs"),
+        ((episode_of(0), episode_of(1, spec=Spec("other", (("cell", (2,)),), SPEC.action))), 2, "episode 1: observations"),
+    ],
+)
+def test_data_that_give_no_window(episodes, length, message):
+    with pytest.raises(DataError, match=message):
+        Buffer.from_episodes(Episodes(SPEC, episodes), length)
