@@ -67,14 +67,17 @@ class Box:
     def project(self, actions: Float[Array, "H A"]) -> Float[Array, "H A"]:
         """The nearest sequence inside the box; within the rate limit too, step by step, where there is one.
 
-        A non-finite action becomes the middle of the box, so that what is returned is always sendable.
+        A non-finite action becomes the middle of the box, so that what is returned is always sendable. The box comes before
+        the rate where `previous` lies outside the box.
         """
         actions = jnp.where(jnp.isfinite(actions), actions, self.middle)
         actions = jnp.clip(actions, self.low, self.high)
         rate = self.rate
         if rate is None:
             return actions
-        first = actions[0] if self.previous is None else jnp.clip(self.previous, self.low, self.high)
+        first = actions[0]
+        if self.previous is not None:
+            first = jnp.clip(jnp.where(jnp.isfinite(self.previous), self.previous, first), self.low, self.high)
 
         def limit(previous, action):
             action = jnp.clip(action, previous - rate, previous + rate)
@@ -103,6 +106,17 @@ def require_box(actions: Box | Discrete, planner: str) -> Box:
     """`actions` if it is a `Box`, else `ActionSpaceError` saying that `planner` needs one."""
     if not isinstance(actions, Box):
         raise ActionSpaceError(
-            f"{planner} plans continuous actions, but the problem has {actions}. Use a planner for discrete actions."
+            f"{planner} plans continuous actions, but the problem has {actions}. "
+            "Use a planner for discrete actions, such as CategoricalCEM."
+        )
+    return actions
+
+
+def require_discrete(actions: Box | Discrete, planner: str) -> Discrete:
+    """`actions` if it is `Discrete`, else `ActionSpaceError` saying that `planner` needs that."""
+    if not isinstance(actions, Discrete):
+        raise ActionSpaceError(
+            f"{planner} plans discrete actions, but the problem has a Box of shape {actions.shape}. "
+            "Use a planner for continuous actions, such as CEM."
         )
     return actions

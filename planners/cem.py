@@ -2,26 +2,28 @@
 
 from dataclasses import dataclass
 
-import jax
-import jax.numpy as jnp
-
 from planners import sampling
 from planners.actions import require_box
-from planners.errors import SettingError, require_positive
+from planners.errors import require_fraction, require_positive
+from planners.parameterisation import PER_STEP, Parameterisation
 
 
 @dataclass(frozen=True)
 class CEM:
     """Sample around a mean, keep the elites, move mean and spread onto them; repeat.
 
+    CONVERGED once the spread has shrunk to its floor everywhere.
+
     Attributes:
       horizon: actions in a plan.
-      samples: candidates an iteration, the mean and the best plan so far among them.
+      samples: candidates an iteration, the mean, the best plan so far and the proposals among them.
       iterations: refits a decision.
       elites: candidates the Gaussian is refitted to.
       spread: initial standard deviation, as a fraction of the box's half-range.
       min_spread: the standard deviation never falls below this fraction of the half-range.
       momentum: share of the old mean and spread that is kept at each refit.
+      proposals: candidates that are plans of the problem's `proposal`.
+      parameterisation: what is sampled, every action (`PER_STEP`) or `Knots`.
     """
 
     horizon: int
@@ -31,27 +33,49 @@ class CEM:
     spread: float = 0.5
     min_spread: float = 0.05
     momentum: float = 0.1
+    proposals: int = 0
+    parameterisation: Parameterisation = PER_STEP
 
     def __post_init__(self):
         require_positive(horizon=self.horizon, iterations=self.iterations, elites=self.elites)
-        if self.samples < self.elites + 2:
-            raise SettingError(f"samples={self.samples} with elites={self.elites}: expected samples >= elites + 2.")
+        require_fraction(momentum=self.momentum)
+        sampling.check_spread(spread=self.spread, min_spread=self.min_spread)
+        sampling.check_counts(self.samples, self.elites, 2, self.proposals)
+        self.parameterisation.count(self.horizon)
 
     def init(self, problem):
-        return sampling.cold_start(require_box(problem.actions, "CEM"), self.horizon, elites=1)
+        return sampling.cold_start(require_box(problem.actions, "CEM"), self.horizon)
 
     def begin(self, problem, latent, state, *, elapsed=1.0, key):
-        box = require_box(problem.actions, "CEM")
-        return sampling.begin(box, latent, state, elapsed, key, spread=self.spread, iterations=self.iterations)
+        require_box(problem.actions, "CEM")
+        return sampling.begin(
+            problem,
+            latent,
+            state,
+            elapsed,
+            key,
+            spread=self.spread,
+            iterations=self.iterations,
+            elites=self.elites,
+            parameterisation=self.parameterisation,
+            proposed=self.proposals,
+        )
 
     def improve(self, problem, search):
-        box = problem.actions
-        key = jax.random.fold_in(search.key, search.iteration)
-        fresh = sampling.coloured_noise(self.samples - 2, self.horizon, box.shape[0], 0.0, key=key)
-        candidates = jnp.concatenate([search.mean[None], search.best.actions[None], search.mean + search.scale * fresh])
-        candidates = jax.vmap(box.project)(candidates)
-        min_spread = self.min_spread * box.half_range
-        return sampling.refit(problem, search, candidates, elites=self.elites, momentum=self.momentum, min_spread=min_spread)
+        noise = sampling.fresh_noise(search, self.samples - self.proposals - 2)
+        plans = sampling.candidates(problem, search, noise, self.parameterisation)
+        cost, violation = sampling.evaluate(problem, search.latent, plans)
+        return sampling.refit(
+            problem,
+            search,
+            plans,
+            cost,
+            violation,
+            parameterisation=self.parameterisation,
+            momentum=self.momentum,
+            min_spread=self.min_spread * problem.actions.half_range,
+        )
 
     def finish(self, problem, search):
-        return sampling.finish(problem, search)
+        converged = (search.scale <= self.min_spread * problem.actions.half_range).all()
+        return sampling.finish(problem, search, self.parameterisation, converged=converged)

@@ -22,3 +22,10 @@ def require_positive(**settings: float) -> None:
     for name, value in settings.items():
         if value < 1:
             raise SettingError(f"{name}={value}: expected at least 1.")
+
+
+def require_fraction(**settings: float) -> None:
+    """Raise `SettingError` for the first setting outside [0, 1)."""
+    for name, value in settings.items():
+        if not 0 <= value < 1:
+            raise SettingError(f"{name}={value}: expected a fraction in [0, 1).")

@@ -4,7 +4,7 @@ import enum
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from planners.pytree import pytree
 
@@ -21,9 +21,9 @@ class Status(enum.IntEnum):
     def sentence(self) -> str:
         return {
             Status.BUDGET_SPENT: "The search used all its iterations; this is the best plan it saw.",
-            Status.CONVERGED: "The search stopped improving before its iterations ran out.",
+            Status.CONVERGED: "The search has narrowed to this plan; more iterations would hardly change it.",
             Status.INFEASIBLE: "No candidate met every constraint; this one violates them least.",
-            Status.NO_FINITE_CANDIDATE: "Every candidate had a non-finite cost; this is the warm start, unchanged.",
+            Status.NO_FINITE_CANDIDATE: "No candidate of finite cost was seen; this is the warm start, unchanged.",
         }[self]
 
 
@@ -41,7 +41,8 @@ class Plan:
 
     Attributes:
       actions: [H, A], or integers [H]; always inside the problem's bounds.
-      spread: [H, A], standard deviation of the search around the plan; zeros for planners without one.
+      spread: [H, A], standard deviation of the search around the plan; zeros for planners without one. For discrete
+        actions [H], the probability that the search gave to other actions.
       latents: [H+1, ...], predicted under the first future.
       cost: J of the plan over all futures.
       terms: J by named term, under the first future.
@@ -52,7 +53,7 @@ class Plan:
     """
 
     actions: Float[Array, "H A"] | Int[Array, " H"]
-    spread: Float[Array, "H A"]
+    spread: Float[Array, "H A"] | Float[Array, " H"]
     latents: PyTree[Array]
     cost: Float[Array, ""]
     terms: dict[str, Float[Array, ""]]
@@ -80,13 +81,14 @@ class Incumbent:
         """The better of the two: less violation first, then less cost."""
         cost, violation = finite_or_inf(cost), finite_or_inf(violation)
         equally_feasible = (violation <= 0) & (self.violation <= 0) | (violation == self.violation)
-        wins = jnp.isfinite(cost) & jnp.where(equally_feasible, cost < self.cost, violation < self.violation)
+        wins = jnp.isfinite(cost) & jnp.isfinite(violation) & jnp.where(equally_feasible, cost < self.cost, violation < self.violation)
         pick = lambda new, old: jnp.where(wins, new, old)  # noqa: E731
         return Incumbent(pick(actions, self.actions), pick(cost, self.cost), pick(violation, self.violation))
 
-    def status(self) -> Int[Array, ""]:
-        """Budget spent, infeasible, or nothing finite."""
-        found = jnp.where(self.violation > 0, Status.INFEASIBLE, Status.BUDGET_SPENT)
+    def status(self, converged: Bool[Array, ""] | bool = False) -> Int[Array, ""]:
+        """Nothing finite, else infeasible, else converged if the search says so, else budget spent."""
+        found = jnp.where(converged, Status.CONVERGED, Status.BUDGET_SPENT)
+        found = jnp.where(self.violation > 0, Status.INFEASIBLE, found)
         return jnp.where(jnp.isfinite(self.cost), found, Status.NO_FINITE_CANDIDATE).astype(jnp.int32)
 
 

@@ -75,7 +75,7 @@ class Risk(NamedTuple):
         """A cost per plan from its cost in each of M futures; a non-finite future is infinitely bad."""
         costs = jnp.where(jnp.isfinite(costs), costs, jnp.inf)
         futures = costs.shape[-1]
-        worst = max(1, math.ceil(self.fraction * futures))
+        worst = max(1, math.ceil(self.fraction * futures - 1e-9))  # 0.07 · 100 is a little more than 7 in floats
         if worst == futures:
             return costs.mean(-1)
         return jax.lax.top_k(costs, worst)[0].mean(-1)
@@ -163,12 +163,27 @@ class Problem:
         return self.noise
 
     def accumulate(self, latent: Latent, action: Action, step: Step, total: Array, weight: Array, violation: Array):
-        """One step of the sum for J: what is carried on after paying for `(s_t, a_t)`. Ended episodes cost nothing."""
-        total = total + jnp.where(weight > 0, weight * self.cost(latent, action, step), 0.0)
+        """One step of the sum for J: what is carried on after paying for `(s_t, a_t)`. Ended episodes cost nothing.
+
+        `total`, `weight` (D_t) and `violation` start as 0, 1 and 0. `conclude` ends the sum.
+        """
+        ended = weight == 0
+        total = total + jnp.where(ended, 0.0, weight * self.cost(latent, action, step))
         if self.constraints is not None:
             worst = jnp.max(self.constraints(latent, action, step), initial=0.0)
-            violation = jnp.maximum(violation, jnp.where(weight > 0, worst, 0.0))
-        return total, weight * self.discount * self.continues(latent, action), violation
+            violation = jnp.maximum(violation, jnp.where(ended, 0.0, worst))
+        weight = jnp.where(ended, 0.0, weight * self.discount * self.continues(latent, action))
+        return total, weight, violation
+
+    def conclude(self, latent: Latent, total: Array, weight: Array) -> Float[Array, ""]:
+        """J, from the sum over the running costs and the last latent s_H.
+
+        NaN where s_H holds one: a model that broke down on the way must not pass for a cheap one because the cost looks elsewhere.
+        """
+        inexact = [x for x in jax.tree.leaves(latent) if jnp.issubdtype(x.dtype, jnp.inexact)]
+        broken = jnp.any(jnp.stack([jnp.isnan(x).any() for x in inexact])) if inexact else False
+        end = jnp.where(broken, jnp.nan, self.terminal_cost(latent))
+        return total + jnp.where(weight == 0, 0.0, weight * end)
 
     def score(self, latent: Latent, actions: Array, noise: Array) -> tuple[Float[Array, ""], Float[Array, ""]]:
         """J and violation of one plan [H, ...] in one future [H, ...]; differentiable."""
@@ -181,7 +196,7 @@ class Problem:
 
         start = (latent, jnp.zeros(()), jnp.ones(()), jnp.zeros(()))
         (latent, total, weight, violation), _ = jax.lax.scan(step, start, (actions, noise, jnp.arange(actions.shape[0])))
-        return total + jnp.where(weight > 0, weight * self.terminal_cost(latent), 0.0), violation
+        return self.conclude(latent, total, weight), violation
 
     def rollout(self, latent: Latent, actions: Array, noise: Array) -> Scores:
         """Scores of N plans [N, H, ...] in M futures [M, H, ...]. A simulator overrides this with whole batches."""
@@ -201,37 +216,52 @@ class Problem:
     def terms(self, latents: Latent, actions: Array) -> dict[str, Float[Array, ""]]:
         """Each named term of J along latents [H+1, ...], discounted, `terminal` among them."""
         states = jax.tree.map(lambda x: x[:-1], latents)
-        going_on = jax.vmap(self.continues)(states, actions) * self.discount
-        weights = jnp.concatenate([jnp.ones(1), jnp.cumprod(going_on)])
-        steps = jnp.arange(actions.shape[0])
-        terms = jax.vmap(self.cost.terms)(states, actions, steps)
-        summed = {name: jnp.where(weights[:-1] > 0, weights[:-1] * value, 0.0).sum() for name, value in terms.items()}
+
+        def decay(weight, at):
+            return jnp.where(weight == 0, 0.0, weight * self.discount * self.continues(*at)), weight
+
+        last_weight, weights = jax.lax.scan(decay, jnp.ones(()), (states, actions))
+        terms = jax.vmap(self.cost.terms)(states, actions, jnp.arange(actions.shape[0]))
+        summed = {name: jnp.where(weights == 0, 0.0, weights * value).sum() for name, value in terms.items()}
         last = jax.tree.map(lambda x: x[-1], latents)
-        terminal = jnp.where(weights[-1] > 0, weights[-1] * self.terminal_cost(last), 0.0)
-        return {**summed, "terminal": terminal}
+        return {**summed, "terminal": self.conclude(last, jnp.zeros(()), last_weight)}
 
     def check(self, latent: Latent, horizon: int) -> None:
         """Trace every part once, without computing, and raise `ProblemShapeError` naming the one that is wrong."""
         action = jax.ShapeDtypeStruct(self.actions.shape, jnp.int32 if isinstance(self.actions, Discrete) else jnp.float32)
         noise = self.futures(horizon)
-        if noise.ndim < 2 or noise.shape[1] != horizon:
-            raise ProblemShapeError(f"noise has shape {noise.shape}: expected [M, {horizon}, ...], one entry per model step.")
+        if noise.ndim < 2 or noise.shape[0] < 1 or noise.shape[1] != horizon:
+            raise ProblemShapeError(f"noise has shape {noise.shape}: expected [M, {horizon}, ...], one entry per future and model step.")
         step = jax.ShapeDtypeStruct((), jnp.int32)
-        following = jax.eval_shape(self.dynamics, latent, action, jax.ShapeDtypeStruct(noise.shape[2:], noise.dtype))
+        following = _trace("dynamics", self.dynamics, latent, action, jax.ShapeDtypeStruct(noise.shape[2:], noise.dtype))
         given, got = _shapes(latent), _shapes(following)
         if given != got:
             raise ProblemShapeError(f"dynamics turned a latent of shapes {given} into {got}: expected the same structure and dtypes.")
         for name, value in (
-            ("cost", jax.eval_shape(self.cost, latent, action, step)),
-            ("terminal_cost", jax.eval_shape(self.terminal_cost, latent)),
-            ("continues", jax.eval_shape(self.continues, latent, action)),
+            ("cost", _trace("cost", self.cost, latent, action, step)),
+            ("terminal_cost", _trace("terminal_cost", self.terminal_cost, latent)),
+            ("continues", _trace("continues", self.continues, latent, action)),
         ):
             if getattr(value, "shape", None) != ():
                 raise ProblemShapeError(f"{name} returned {_shapes(value)}: expected one scalar. Sum or index what it returns.")
         if self.constraints is not None:
-            value = jax.eval_shape(self.constraints, latent, action, step)
+            value = _trace("constraints", self.constraints, latent, action, step)
             if getattr(value, "ndim", None) != 1:
                 raise ProblemShapeError(f"constraints returned {_shapes(value)}: expected a vector [C], satisfied when <= 0.")
+        if self.proposal is not None:
+            key = jax.eval_shape(lambda: jax.random.key(0))
+            value = _trace("proposal", lambda latent, key: self.proposal(latent).sample(key=key), latent, key)  # type: ignore[misc]
+            if getattr(value, "shape", None) != action.shape:
+                raise ProblemShapeError(f"proposal sampled {_shapes(value)}: expected one action of shape {action.shape}.")
+
+
+def _trace(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Shapes of what `function` returns; whatever it raises is named and passed on."""
+    try:
+        return jax.eval_shape(function, *arguments)
+    except (TypeError, ValueError, IndexError, KeyError, AttributeError) as error:
+        given = "; ".join(_shapes(argument) for argument in arguments)
+        raise ProblemShapeError(f"{name} failed when called with arrays of {given}: {error}") from error
 
 
 def as_pytree(function: Any) -> Any:

@@ -1,14 +1,18 @@
 """What the sampling planners share: a Gaussian over action sequences, scored candidates, and their ranking."""
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
-from planners.actions import Box
+from planners import proposals
+from planners.actions import Box, Discrete
+from planners.errors import SettingError
+from planners.parameterisation import Parameterisation
 from planners.plan import Diagnostics, Incumbent, Plan, finite_or_inf
 from planners.problem import Latent, Problem
 from planners.pytree import pytree
@@ -25,41 +29,198 @@ class SamplingState:
 
 @pytree
 class SamplingSearch:
-    """One decision's search. `scale` and the actions are in the problem's own units."""
+    """One decision's search, in the problem's own units. The Gaussian is over knots, elites and proposals are actions."""
 
     latent: Latent
-    mean: Float[Array, "H A"]
-    scale: Float[Array, "H A"]
-    elites: Float[Array, "K H A"]
-    weights: Float[Array, " K"]
+    mean: Float[Array, "K A"]
+    scale: Float[Array, "K A"]
+    elites: Float[Array, "E H A"]  # best first
+    weights: Float[Array, " E"]
+    proposals: Float[Array, "P H A"]
     best: Incumbent
     diagnostics: Diagnostics
     iteration: Int[Array, ""]
     key: Array
 
 
-def cold_start(box: Box, horizon: int, elites: int) -> SamplingState:
+def cold_start(box: Box, horizon: int, elites: int = 1) -> SamplingState:
     """The middle of the box, everywhere."""
     mean = jnp.broadcast_to(box.middle, (horizon, *box.shape))
     return SamplingState(mean, jnp.broadcast_to(mean, (elites, *mean.shape)))
 
 
-def begin(box: Box, latent: Latent, state: SamplingState, elapsed: Any, key: Array, *, spread: float, iterations: int) -> SamplingSearch:
-    """A Gaussian of `spread` half-ranges around the shifted warm start."""
+def begin(
+    problem: Problem,
+    latent: Latent,
+    state: SamplingState,
+    elapsed: Any,
+    key: Array,
+    *,
+    spread: float,
+    iterations: int,
+    elites: int,
+    parameterisation: Parameterisation,
+    proposed: int = 0,
+) -> SamplingSearch:
+    """A Gaussian of `spread` half-ranges around the shifted warm start, and `proposed` plans of the problem's policy."""
+    box: Box = problem.actions  # type: ignore[assignment]
     elapsed = jnp.asarray(elapsed, jnp.float32)
-    elites = jax.vmap(box.project)(jax.vmap(shift, in_axes=(0, None))(state.elites, elapsed))
-    mean = box.project(shift(state.mean, elapsed))
-    count = elites.shape[0]
+    project = jax.vmap(box.project)
+    warm = project(jax.vmap(shift, in_axes=(0, None))(state.elites, elapsed))
+    horizon = warm.shape[1]
+    mean = parameterisation.fit(box.project(shift(state.mean, elapsed)))
+    copies = jnp.broadcast_to(warm[0], (elites - warm.shape[0], *warm.shape[1:]))
+    key, proposal_key = jax.random.split(key)
     return SamplingSearch(
         latent=latent,
         mean=mean,
         scale=jnp.broadcast_to(spread * box.half_range, mean.shape),
-        elites=elites,
-        weights=jnp.full((count,), 1 / count, jnp.float32),
-        best=Incumbent.unknown(elites[0]),
+        elites=jnp.concatenate([warm, copies]),
+        weights=jnp.full((elites,), 1 / elites, jnp.float32),
+        proposals=propose(problem, latent, proposed, horizon, key=proposal_key),
+        best=Incumbent.unknown(warm[0]),
         diagnostics=no_diagnostics(iterations),
         iteration=jnp.zeros((), jnp.int32),
         key=key,
+    )
+
+
+def propose(problem: Problem, latent: Latent, count: int, horizon: int, *, key: Array) -> Array:
+    """`count` plans of the problem's policy; `SettingError` where plans are asked for and there is no policy."""
+    if count == 0:
+        actions = problem.actions
+        return jnp.zeros((0, horizon, *actions.shape), jnp.int32 if isinstance(actions, Discrete) else jnp.float32)
+    if problem.proposal is None:
+        raise SettingError(f"proposals={count}, but the problem has no proposal. Give it Problem(proposal=...), or set proposals=0.")
+    return proposals.rollouts(problem, latent, count, horizon, key=key)
+
+
+def candidates(
+    problem: Problem, search: SamplingSearch, noise: Float[Array, "N K A"], parameterisation: Parameterisation, *, reused: int = 0
+) -> Float[Array, "N+2+P+reused H A"]:
+    """The best plan so far, the `reused` first elites, the proposals, the mean, and the mean with `noise`; all inside the box."""
+    box: Box = problem.actions  # type: ignore[assignment]
+    knots = jnp.concatenate([search.mean[None], search.mean + search.scale * noise])
+    fresh = parameterisation.expand(knots, search.best.actions.shape[0])
+    plans = jnp.concatenate([search.best.actions[None], search.elites[:reused], search.proposals, fresh])
+    return jax.vmap(box.project)(plans)
+
+
+def evaluate(problem: Problem, latent: Latent, actions: Float[Array, "N H A"]) -> tuple[Float[Array, " N"], Float[Array, " N"]]:
+    """Cost over all futures under the problem's risk, and the worst violation; both +inf where either is not finite."""
+    scores = problem.rollout(latent, actions, problem.futures(actions.shape[1]))
+    cost, violation = finite_or_inf(problem.risk(scores.cost)), finite_or_inf(scores.violation).max(-1)
+    usable = jnp.isfinite(cost) & jnp.isfinite(violation)
+    return jnp.where(usable, cost, jnp.inf), jnp.where(usable, violation, jnp.inf)
+
+
+def best_first(cost: Float[Array, " N"], violation: Float[Array, " N"], count: int, *, constrained: bool) -> Int[Array, " K"]:
+    """Indices of the `count` best: feasible before infeasible, then by violation, then by cost (Deb 2000)."""
+    if constrained:
+        return jnp.lexsort((cost, jnp.where(jnp.isfinite(cost), violation, jnp.inf)))[:count]
+    return jax.lax.top_k(-cost, count)[1]
+
+
+def select(
+    problem: Problem, best: Incumbent, plans: Array, cost: Float[Array, " N"], violation: Float[Array, " N"], count: int
+) -> tuple[Array, Float[Array, " E"], Incumbent]:
+    """The `count` best plans, equal weights over the finite ones among them (all zero where none is), and the new incumbent.
+
+    A plan of non-finite cost gives its place to the incumbent, at weight zero.
+    """
+    chosen = best_first(cost, violation, count, constrained=problem.constraints is not None)
+    finite = jnp.isfinite(cost[chosen])
+    best = best.challenged(plans[chosen[0]], cost[chosen[0]], violation[chosen[0]])
+    elites = jnp.where(finite.reshape(-1, *[1] * (plans.ndim - 1)), plans[chosen], best.actions)
+    return elites, finite / jnp.maximum(finite.sum(), 1), best
+
+
+def refit(
+    problem: Problem,
+    search: SamplingSearch,
+    plans: Float[Array, "N H A"],
+    cost: Float[Array, " N"],
+    violation: Float[Array, " N"],
+    *,
+    parameterisation: Parameterisation,
+    momentum: float,
+    min_spread: Float[Array, " A"],
+) -> SamplingSearch:
+    """The cross-entropy step: move the Gaussian onto the elites of scored plans (Rubinstein & Kroese 2004)."""
+    elites, weights, best = select(problem, search.best, plans, cost, violation, search.elites.shape[0])
+    points = parameterisation.fit(elites)
+    mean = jnp.einsum("k,kha->ha", weights, points)
+    scale = jnp.sqrt(jnp.einsum("k,kha->ha", weights, (points - mean) ** 2))
+    usable = weights.sum() > 0
+    mean = jnp.where(usable, momentum * search.mean + (1 - momentum) * mean, search.mean)
+    scale = jnp.where(usable, jnp.maximum(momentum * search.scale + (1 - momentum) * scale, min_spread), search.scale)
+    return advance(search, mean, scale, elites, weights, best)
+
+
+def advance(
+    search: SamplingSearch, mean: Array, scale: Array, elites: Array, weights: Float[Array, " E"], best: Incumbent, effective: Any = None
+) -> SamplingSearch:
+    """The search after an iteration, its figures recorded; `effective` samples are 1 / Σ w² unless the planner knows better."""
+    weight = weights.sum()
+    effective = weight / jnp.maximum((weights**2).sum(), 1e-12) if effective is None else effective
+    return replace(
+        search,
+        mean=mean,
+        scale=scale,
+        elites=elites,
+        weights=jnp.where(weight > 0, weights, 1 / weights.shape[0]),
+        best=best,
+        diagnostics=record(search.diagnostics, search.iteration, best.cost, scale.mean(), effective),
+        iteration=search.iteration + 1,
+    )
+
+
+def finish(
+    problem: Problem, search: SamplingSearch, parameterisation: Parameterisation, *, kept: int = 1, converged: Bool[Array, ""] | bool = False
+) -> tuple[Plan, SamplingState]:
+    """The incumbent, or the last mean if it is better, as a plan; the mean and `kept` elites as the next warm start."""
+    box: Box = problem.actions  # type: ignore[assignment]
+    horizon = search.best.actions.shape[0]
+    mean = box.project(parameterisation.expand(search.mean, horizon))
+    cost, violation = evaluate(problem, search.latent, mean[None])
+    best = search.best.challenged(mean, cost[0], violation[0])
+    plan = make_plan(
+        problem,
+        search.latent,
+        best,
+        spread=parameterisation.expand_spread(search.scale, horizon),
+        candidates=search.elites[:, 0],
+        weights=search.weights,
+        diagnostics=search.diagnostics,
+        converged=converged,
+    )
+    return plan, SamplingState(mean, search.elites[:kept].at[0].set(best.actions))
+
+
+def make_plan(
+    problem: Problem,
+    latent: Latent,
+    best: Incumbent,
+    *,
+    spread: Array,
+    candidates: Array,
+    weights: Array,
+    diagnostics: Diagnostics,
+    converged: Bool[Array, ""] | bool = False,
+) -> Plan:
+    """Unroll the incumbent once more for its latents and terms."""
+    latents = problem.unroll(latent, best.actions, problem.futures(best.actions.shape[0])[0])
+    return Plan(
+        actions=best.actions,
+        spread=spread,
+        latents=latents,
+        cost=best.cost,
+        terms=problem.terms(latents, best.actions),
+        violation=best.violation,
+        status=best.status(converged),
+        candidates=candidates,
+        weights=weights,
+        diagnostics=diagnostics,
     )
 
 
@@ -72,88 +233,6 @@ def record(diagnostics: Diagnostics, iteration: Array, best_cost: Array, spread:
     """Diagnostics with this iteration's figures; iterations beyond the planner's own are not recorded."""
     values = Diagnostics(best_cost, spread, effective_samples)
     return Diagnostics(*(old.at[iteration].set(new, mode="drop") for old, new in zip(diagnostics, values, strict=True)))
-
-
-def evaluate(problem: Problem, latent: Latent, actions: Float[Array, "N H A"]) -> tuple[Float[Array, " N"], Float[Array, " N"]]:
-    """Cost over all futures under the problem's risk, and the worst violation; non-finite is +inf."""
-    scores = problem.rollout(latent, actions, problem.futures(actions.shape[1]))
-    return problem.risk(scores.cost), finite_or_inf(scores.violation).max(-1)
-
-
-def best_first(cost: Float[Array, " N"], violation: Float[Array, " N"], count: int, *, constrained: bool) -> Int[Array, " K"]:
-    """Indices of the `count` best: feasible before infeasible, then by violation, then by cost (Deb 2000)."""
-    if constrained:
-        return jnp.lexsort((cost, jnp.where(jnp.isfinite(cost), violation, jnp.inf)))[:count]
-    return jax.lax.top_k(-cost, count)[1]
-
-
-def refit(
-    problem: Problem,
-    search: SamplingSearch,
-    candidates: Float[Array, "N H A"],
-    *,
-    elites: int,
-    momentum: float,
-    min_spread: Float[Array, " A"],
-) -> SamplingSearch:
-    """The cross-entropy step: score candidates, and move the Gaussian onto the elites (Rubinstein & Kroese 2004)."""
-    cost, violation = evaluate(problem, search.latent, candidates)
-    chosen = best_first(cost, violation, elites, constrained=problem.constraints is not None)
-    elite = candidates[chosen]
-    finite = jnp.isfinite(cost[chosen])
-    weights = finite / jnp.maximum(finite.sum(), 1)
-    mean = jnp.einsum("k,kha->ha", weights, elite)
-    scale = jnp.sqrt(jnp.einsum("k,kha->ha", weights, (elite - mean) ** 2))
-    usable = finite.any()
-    mean = jnp.where(usable, momentum * search.mean + (1 - momentum) * mean, search.mean)
-    scale = jnp.where(usable, jnp.maximum(momentum * search.scale + (1 - momentum) * scale, min_spread), search.scale)
-    best = search.best.challenged(elite[0], cost[chosen[0]], violation[chosen[0]])
-    kept = jnp.where(finite[:, None, None], elite, best.actions)[: search.elites.shape[0]]
-    return SamplingSearch(
-        latent=search.latent,
-        mean=mean,
-        scale=scale,
-        elites=kept,
-        weights=jnp.full_like(search.weights, 1 / kept.shape[0]),
-        best=best,
-        diagnostics=record(search.diagnostics, search.iteration, best.cost, scale.mean(), finite.sum().astype(jnp.float32)),
-        iteration=search.iteration + 1,
-        key=search.key,
-    )
-
-
-def finish(problem: Problem, search: SamplingSearch) -> tuple[Plan, SamplingState]:
-    """The incumbent as a plan; the Gaussian and its elites as the next warm start, the incumbent first."""
-    plan = make_plan(
-        problem,
-        search.latent,
-        search.best,
-        spread=search.scale,
-        candidates=search.elites[:, 0],
-        weights=search.weights,
-        diagnostics=search.diagnostics,
-    )
-    elites = search.elites.at[0].set(search.best.actions)
-    return plan, SamplingState(search.mean, elites)
-
-
-def make_plan(
-    problem: Problem, latent: Latent, best: Incumbent, *, spread: Array, candidates: Array, weights: Array, diagnostics: Diagnostics
-) -> Plan:
-    """Unroll the incumbent once more for its latents and terms."""
-    latents = problem.unroll(latent, best.actions, problem.futures(best.actions.shape[0])[0])
-    return Plan(
-        actions=best.actions,
-        spread=spread,
-        latents=latents,
-        cost=best.cost,
-        terms=problem.terms(latents, best.actions),
-        violation=best.violation,
-        status=best.status(),
-        candidates=candidates,
-        weights=weights,
-        diagnostics=diagnostics,
-    )
 
 
 @lru_cache(maxsize=64)
@@ -175,3 +254,26 @@ def coloured_noise(count: int, horizon: int, size: int, exponent: float, *, key:
     if exponent == 0:
         return white
     return jnp.einsum("th,nha->nta", _colouring(horizon, float(exponent)), white)
+
+
+def fresh_noise(search: SamplingSearch, count: int, exponent: float = 0.0) -> Float[Array, "N K A"]:
+    """This iteration's noise, the same for the same key however the search is sliced."""
+    key = jax.random.fold_in(search.key, search.iteration)
+    return coloured_noise(count, *search.mean.shape, exponent, key=key)
+
+
+def check_counts(samples: int, elites: int, reserved: int, proposals: int) -> None:
+    """`SettingError` unless the elites are among the samples, and a sample is left beside what is reserved for other plans."""
+    if proposals < 0:
+        raise SettingError(f"proposals={proposals}: expected 0 or more.")
+    if elites > samples:
+        raise SettingError(f"elites={elites} with samples={samples}: expected elites <= samples.")
+    if samples <= reserved + proposals:
+        raise SettingError(f"samples={samples}: {reserved + proposals} of them are given plans; expected more than that.")
+
+
+def check_spread(**spreads: float) -> None:
+    """`SettingError` for the first spread that is not a positive number."""
+    for name, value in spreads.items():
+        if not 0 < value < float("inf"):
+            raise SettingError(f"{name}={value}: expected a positive fraction of the box's half-range.")
