@@ -1,0 +1,62 @@
+"""Model-predictive control: environments, costs, and the agents that plan or react."""
+
+from mpc import tasks
+from mpc.agent import Agent, AgentState, PlanningAgent
+from mpc.collect import collect
+from mpc.costs import LearnedCost, TaskCost, cost, goal
+from mpc.decision import Decision
+from mpc.distil import DistillationSettings, distil
+from mpc.environment import Environment, make
+from mpc.errors import (
+    CollectionError,
+    CostError,
+    EnvironmentFaultError,
+    MPCError,
+    RenderingError,
+    UnknownEnvironmentError,
+    UnsupportedEnvironmentError,
+)
+from mpc.evaluate import Evaluation, confidence_interval, evaluate
+from mpc.policy import Policy, PolicyAgent
+from mpc.random_agent import PinkAgent, RandomAgent
+from mpc.rendering import record, rendering_backend, write_gif
+from mpc.simulator import simulator
+from mpc.storage import load_agent, load_policy, save_policy
+
+__all__ = [
+    "Agent",
+    "AgentState",
+    "CollectionError",
+    "CostError",
+    "Decision",
+    "DistillationSettings",
+    "Environment",
+    "EnvironmentFaultError",
+    "Evaluation",
+    "LearnedCost",
+    "MPCError",
+    "PinkAgent",
+    "PlanningAgent",
+    "Policy",
+    "PolicyAgent",
+    "RandomAgent",
+    "RenderingError",
+    "TaskCost",
+    "UnknownEnvironmentError",
+    "UnsupportedEnvironmentError",
+    "collect",
+    "confidence_interval",
+    "cost",
+    "distil",
+    "evaluate",
+    "goal",
+    "load_agent",
+    "load_policy",
+    "make",
+    "record",
+    "rendering_backend",
+    "save_policy",
+    "simulator",
+    "tasks",
+    "write_gif",
+]

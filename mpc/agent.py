@@ -10,7 +10,9 @@ from jaxtyping import Array, Float, PyTree
 import planners
 from mpc import costs
 from mpc.decision import Decision
+from mpc.simulator import simulator_problem
 from planners import pytree, static
+from worldmodels.simulator import Simulator
 from worldmodels.spec import DiscreteAction
 
 Observation = dict[str, Any]
@@ -60,6 +62,8 @@ class PlanningAgent:
 
     def problem(self) -> planners.Problem:
         """The optimal-control problem over the model's latents and normalised actions."""
+        if isinstance(self.model, Simulator):
+            return simulator_problem(self.model, self.cost, horizon=self.planner.horizon, discount=self.discount)
         action = self.model.spec.action
         box = (
             planners.Discrete(action.n)

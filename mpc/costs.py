@@ -11,11 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from mpc.errors import CostError
 from planners import pytree, static
-
-
-class CostError(ValueError):
-    """A cost that returns a vector or a NaN, or asks for what the model cannot give."""
 
 
 @runtime_checkable

@@ -69,7 +69,7 @@ def _label(agent: PlanningAgent, observations: dict[str, Array], actions: Array,
 
         def step(state: AgentState, inputs):
             observation, action, key = inputs
-            decision, state = agent.act(state, observation, key=key)
+            _, state = agent.act(state, observation, key=key)
             label = state.previous_action
             state = AgentState(state.latent, action, state.search, state.decisions)
             return state, (agent.model.features(state.latent), label)

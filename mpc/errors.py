@@ -23,3 +23,7 @@ class CollectionError(MPCError):
 
 class RenderingError(MPCError):
     """No rendering backend, or a frame with nothing on it."""
+
+
+class CostError(MPCError):
+    """A cost that returns a vector or a NaN, or asks for what the model cannot give."""

@@ -1,0 +1,44 @@
+"""World models: learned from observation, stored on disk, and the data they learn from."""
+
+from worldmodels.data import Buffer, Dataset, Episode, Episodes, Window
+from worldmodels.diagnostics import effective_rank
+from worldmodels.errors import CheckpointError, DataError, SpecError, WorldModelError
+from worldmodels.jepa import JEPA, JEPASettings
+from worldmodels.objectives import VICReg
+from worldmodels.simulator import Engine, Simulator
+from worldmodels.spec import ContinuousAction, DiscreteAction, Spec
+from worldmodels.storage import build, describe, load, save
+from worldmodels.training import Progress, TrainingSettings, TrainingState, advance, start, train
+from worldmodels.world_model import WorldModel
+
+__all__ = [
+    "JEPA",
+    "Buffer",
+    "CheckpointError",
+    "ContinuousAction",
+    "DataError",
+    "Dataset",
+    "DiscreteAction",
+    "Engine",
+    "Episode",
+    "Episodes",
+    "JEPASettings",
+    "Progress",
+    "Simulator",
+    "Spec",
+    "SpecError",
+    "TrainingSettings",
+    "TrainingState",
+    "VICReg",
+    "Window",
+    "WorldModel",
+    "WorldModelError",
+    "advance",
+    "build",
+    "describe",
+    "effective_rank",
+    "load",
+    "save",
+    "start",
+    "train",
+]

@@ -1,0 +1,210 @@
+"""The `sailplan` command."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+import mpc
+import worldmodels
+from benchmarks import doctor as doctor_page
+from benchmarks import plots, report, results, tables
+from benchmarks.demo import demo
+from benchmarks.names import planner_named
+from planners import PlannerError
+from worldmodels import manifest
+from worldmodels.errors import WorldModelError
+
+console = Console()
+Positional = tyro.conf.Positional
+EXPECTED = (PlannerError, WorldModelError, mpc.MPCError, tables.TableError, results.ResultError, report.ReportError, plots.MissingExtraError)
+
+
+class Bar:
+    """A progress bar with rate and time left, fed by callbacks."""
+
+    def __init__(self, label: str, unit: str):
+        rate = TextColumn("{task.fields[rate]:>8.0f} " + unit + "/s")
+        columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
+        self.progress = Progress(*columns, console=console)
+        self.task = self.progress.add_task(label, total=None, rate=0.0, note="")
+
+    def __enter__(self):
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_):
+        self.progress.stop()
+
+    def __call__(self, done: int, total: int, note: str = ""):
+        elapsed = self.progress.tasks[0].elapsed or 0.0
+        self.progress.update(self.task, completed=done, total=total, note=note, rate=done / elapsed if elapsed else 0.0)
+
+
+def collect(
+    environment: Positional[str],
+    frames: int,
+    out: Path,
+    policy: str = "random",
+    planner: str = "icem",
+    noise: float = 0.3,
+    action_repeat: int = 1,
+    copies: int = 1,
+    seed: int = 0,
+) -> None:
+    """Record episodes into a dataset; a folder that exists is carried on.
+
+    Args:
+        environment: a Gymnasium id, or dm_control's as dm_control/cartpole-swingup-v0.
+        frames: environment steps in the whole dataset, before action repeat.
+        out: the dataset's folder.
+        policy: random, pink, or the folder of a model or policy.
+        planner: the planner that acts where --policy is a model.
+        noise: standard deviation of the exploration noise on normalised actions.
+        action_repeat: environment steps a decision lasts.
+        copies: environments stepped side by side.
+        seed: of the first episode; the following count up.
+    """
+    if policy in ("random", "pink"):
+        made = mpc.make(environment, action_repeat=action_repeat)
+        agent = mpc.RandomAgent(made.spec) if policy == "random" else mpc.PinkAgent(made.spec)
+    else:
+        agent = mpc.load_agent(Path(policy), planner_named(planner, horizon=20), exploration=noise)
+        action_repeat = agent.model.spec.action_repeat
+        made = mpc.make(environment, action_repeat=action_repeat)
+    with Bar("collect", "frames") as bar:
+        dataset = mpc.collect(made, frames=frames, seed=seed, agent=agent, copies=copies, out=out, progress=bar)
+    console.print(f"{out}: {len(dataset)} episodes, {dataset.frames} frames")
+
+
+def train(data: Positional[Path], out: Path, updates: int = 5_000, latent: int = 64, hidden: int = 128, seed: int = 0, skip_bad: bool = False) -> None:
+    """Learn a world model from a dataset.
+
+    Args:
+        data: a dataset's folder.
+        out: the model's folder; an older model there is replaced once the new one is complete.
+        updates: gradient steps.
+        latent: size of the representation.
+        hidden: width of encoder and predictor.
+        seed: of initialisation and batches.
+        skip_bad: leave damaged episodes out instead of stopping.
+    """
+    dataset = worldmodels.Dataset.open(data, skip_damaged=skip_bad)
+    model = worldmodels.JEPA(dataset.spec, seed=seed, latent=latent, hidden=hidden)
+    with Bar("train", "updates") as bar:
+
+        def show(report):
+            losses = "  ".join(f"{name} {value:.3f}" for name, value in report.losses.items())
+            bar(report.updates, report.total, f"{losses}  rank {report.effective_rank:.1f}")
+
+        model = worldmodels.train(model, dataset, updates=updates, seed=seed, progress=show)
+    worldmodels.save(model, out)
+    console.print(f"{out}: {manifest.describe(out)}")
+
+
+def evaluate(
+    model: Positional[Path],
+    planner: str = "icem",
+    horizon: int = 20,
+    samples: int | None = None,
+    episodes: int = 10,
+    seed: int = 100,
+    json_file: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
+) -> None:
+    """Mean return and decision latency of a model under a planner, or of a policy, on unseen seeds.
+
+    Args:
+        model: the folder of a model or a policy.
+        planner: cem, icem, gradient, …; ignored for a policy.
+        horizon: actions in a plan.
+        samples: candidates an iteration, for planners that sample.
+        episodes: how many, with seeds counting up from --seed.
+        seed: of the first episode.
+        json_file: write the figures there too.
+    """
+    settings: dict[str, Any] = {"horizon": horizon} | ({} if samples is None else {"samples": samples})
+    agent = mpc.load_agent(model, planner_named(planner, **settings))
+    spec = agent.model.spec
+    result = mpc.evaluate(mpc.make(spec.environment, action_repeat=spec.action_repeat), agent, episodes=episodes, seed=seed)
+    summary = {"task": spec.environment, **result.summary()}
+    table = Table(*summary)
+    table.add_row(*(f"{value:.3f}" if isinstance(value, float) else str(value) for value in summary.values()))
+    console.print(table)
+    if json_file:
+        manifest.write_aside(json_file, json.dumps(summary, indent=1).encode())
+
+
+def distil(model: Positional[Path], out: Path, planner: str = "icem", horizon: int = 20, episodes: int = 5, rounds: int = 3, seed: int = 1_000) -> None:
+    """Compile a model's planner into a policy that needs no search.
+
+    Args:
+        model: a model's folder.
+        out: the policy's folder.
+        planner: the planner to imitate.
+        horizon: actions in a plan.
+        episodes: acted in each round.
+        rounds: of relabelling the states the policy itself visits.
+        seed: of the first episode.
+    """
+    agent = mpc.load_agent(model, planner_named(planner, horizon=horizon))
+    environment = mpc.make(agent.model.spec.environment, action_repeat=agent.model.spec.action_repeat)
+    settings = mpc.DistillationSettings(episodes=episodes, rounds=rounds)
+
+    def show(report):
+        acted = "" if report.policy_return != report.policy_return else f", the policy's episodes returned {report.policy_return:.0f}"
+        console.print(f"round {report.round} of {report.rounds}: {report.states} labelled states, loss {report.loss:.4f}{acted}")
+
+    policy = mpc.distil(agent, environment, settings, seed=seed, progress=show)
+    mpc.save_policy(mpc.PolicyAgent(agent.model, policy), out)
+    console.print(f"{out}: {manifest.describe(out)}")
+
+
+def data(action: Positional[Literal["info", "verify"]], folder: Positional[Path]) -> None:
+    """Say what a folder written by sailplan is, or check every file's checksum."""
+    console.print(manifest.describe(folder))
+    if action == "verify":
+        bad = manifest.verify(folder, manifest.read(folder))
+        if bad:
+            raise worldmodels.DataError(f"{folder}: damaged or missing: {', '.join(bad)}.")
+        console.print("every file matches its checksum")
+
+
+def readme(check: bool = False) -> None:
+    """Write the tables of README.md and docs/ from benchmarks/results/; --check only says what is stale."""
+    stale = tables.update([Path("README.md"), *sorted(Path("docs").glob("*.md"))], check=check)
+    console.print("\n".join(f"{'stale' if check else 'updated'}: {path}" for path in stale) or "every table is up to date")
+    if check and stale:
+        sys.exit(1)
+
+
+def doctor() -> None:
+    """Versions, devices, rendering, and what to install if something is missing."""
+    sys.exit(doctor_page.doctor())
+
+
+def main() -> None:
+    """Entry point: errors people can act on are printed in one line, exit code 2."""
+    commands = {
+        "collect": collect,
+        "train": train,
+        "evaluate": evaluate,
+        "distil": distil,
+        "demo": demo,
+        "data": data,
+        "readme": readme,
+        "doctor": doctor,
+    }
+    try:
+        tyro.extras.subcommand_cli_from_dict(commands, prog="sailplan", description=__doc__)
+    except EXPECTED as error:
+        console.print(f"[red]sailplan:[/red] {error}", highlight=False, markup=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""Policies and the agents that load from disk."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import planners
+import worldmodels
+from mpc.agent import PlanningAgent
+from mpc.costs import LearnedCost
+from mpc.policy import Policy, PolicyAgent
+from worldmodels import checkpoint, manifest
+
+
+def save_policy(agent: PolicyAgent, folder: str | Path) -> None:
+    """Write perception and policy together: the folder acts on its own."""
+    settings = {"model": worldmodels.describe(agent.model), "policy": asdict(agent.policy.settings), "features": agent.policy.size}
+    checkpoint.save(folder, "policy", (agent.model, agent.policy), settings=settings, spec=agent.model.spec)
+
+
+def load_policy(folder: str | Path) -> PolicyAgent:
+    """The policy saved in `folder`; `CheckpointError` for damage, another kind or version."""
+
+    def build(content: manifest.Manifest):
+        settings = content.settings
+        model = worldmodels.build(settings["model"], content.spec)
+        return model, Policy(settings["features"], content.spec, **settings["policy"])
+
+    return PolicyAgent(*checkpoint.restore(folder, "policy", build))
+
+
+def load_agent(folder: str | Path, planner: planners.Planner, *, cost: Any = None, exploration: float = 0.3) -> PlanningAgent | PolicyAgent:
+    """Whoever acts from `folder`: a policy by itself, a model under `planner` (by its learned cost unless `cost` is given)."""
+    if manifest.read(folder).kind == "policy":
+        return load_policy(folder)
+    return PlanningAgent(worldmodels.load(folder), cost or LearnedCost(), planner, exploration=exploration)
