@@ -72,7 +72,7 @@ class Gradient:
     spread: float = 0.5
     exponent: float = 2.0
     tolerance: float = 1e-3
-    penalty: float = 10.0
+    penalty: float = 30.0
     optimizer: optax.GradientTransformation | None = None
 
     def __post_init__(self):
