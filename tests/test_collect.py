@@ -21,6 +21,7 @@ from mpc.random_agent import PinkAgent, RandomAgent
 from planners import pytree, static
 from planners.errors import SettingError
 from worldmodels.data.dataset import Dataset
+from worldmodels.data.episode import Episodes
 from worldmodels.spec import ContinuousAction, DiscreteAction, Spec
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -96,12 +97,12 @@ def test_an_episode_that_ends_on_the_budget_is_not_cut(cartpole):
     same(whole, exact)
 
 
-def test_progress_ends_at_what_was_wanted(cartpole):
-    for copies in (1, 3):
-        seen = []
-        collect(cartpole, frames=100, copies=copies, progress=lambda *now: seen.append(now))
-        assert seen[-1] == (100, 100)
-        assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+@pytest.mark.parametrize("copies", [1, 3])
+def test_progress_ends_at_what_was_wanted(cartpole, copies):
+    seen = []
+    collect(cartpole, frames=100, copies=copies, progress=lambda *now: seen.append(now))
+    assert seen[-1] == (100, 100)
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
     pendulum = make("Pendulum-v1", action_repeat=50)
     collect(pendulum, episodes=2, progress=lambda *now: seen.append(now))
     assert seen[-1] == (400, 400)
@@ -124,12 +125,12 @@ def test_an_agent_must_be_a_pytree_and_the_amount_given_once(cartpole):
 
     with pytest.raises(CollectionError, match="Stranger is no pytree"):
         collect(cartpole, frames=10, agent=Stranger(cartpole.spec))
-    for amount in ({}, {"frames": 10, "episodes": 1}):
+    for frames, episodes in ((None, None), (10, 1)):
         with pytest.raises(CollectionError, match="one of the two"):
-            collect(cartpole, **amount)
-    for setting in ({"frames": 0}, {"frames": 10, "copies": 0}):
-        with pytest.raises(SettingError):
-            collect(cartpole, **setting)
+            collect(cartpole, frames=frames, episodes=episodes)
+    for frames, copies in ((0, 1), (10, 0)):
+        with pytest.raises(SettingError, match="expected at least 1"):
+            collect(cartpole, frames=frames, copies=copies)
 
 
 def test_a_dataset_goes_on_behind_its_last_seed(cartpole, tmp_path):
@@ -148,9 +149,11 @@ def test_a_dataset_goes_on_behind_its_last_seed(cartpole, tmp_path):
 def test_a_killed_collection_goes_on_where_it_was(tmp_path):
     folder, pendulum = tmp_path / "data", make("Pendulum-v1", action_repeat=4)
     script = f"""
-import mpc.collect, mpc.environment, time
-mpc.collect.collect(mpc.environment.make("Pendulum-v1", action_repeat=4), frames=1900, out={str(folder)!r},
-                    copies=2, progress=lambda done, total: time.sleep(0.005))
+import time
+from mpc.collect import collect
+from mpc.environment import make
+pendulum = make("Pendulum-v1", action_repeat=4)
+collect(pendulum, frames=1900, out={str(folder)!r}, copies=2, progress=lambda done, total: time.sleep(0.005))
 """
     child = subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=tmp_path)
     try:
@@ -206,8 +209,7 @@ def test_confidence_interval_against_the_table_of_students_t():
 
 
 def test_summary_of_known_returns(cartpole):
-    episodes = collect(cartpole, episodes=2)
-    evaluation = Evaluation(episodes, np.arange(101.0))
+    evaluation = Evaluation(Episodes(cartpole.spec, tuple(collect(cartpole, episodes=2))), np.arange(101.0))
     assert evaluation.summary()["decision_ms_p50"] == 50
     assert evaluation.summary()["decision_ms_p99"] == 99
     assert evaluation.summary()["episodes"] == 2

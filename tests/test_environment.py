@@ -1,5 +1,7 @@
 """Environments by id: names and shapes, seeds, action repeat, the true physics state, and every bad input."""
 
+from typing import Any
+
 import gymnasium
 import mujoco
 import mujoco.rollout
@@ -54,6 +56,10 @@ class Counter(gymnasium.Env):
         return self._observation(), reward, self.count == 7, False, {}
 
 
+def native(environment) -> Any:
+    return environment._env.unwrapped
+
+
 def registered(name, **settings):
     gymnasium.register(f"sailplan-test/{name}-v0", entry_point=lambda **more: Counter(**settings, **more))
     return f"sailplan-test/{name}-v0"
@@ -92,7 +98,7 @@ def test_actions_are_checked_and_clipped_to_the_exact_bounds(counter_id):
     environment = make(counter_id)
     environment.reset(0)
     environment.step(np.array([1 + 1e-6, -2 - 1e-6]))
-    received = environment._env.unwrapped.received[-1]
+    received = native(environment).received[-1]
     assert received.dtype == np.float64
     np.testing.assert_array_equal(received, [1.0, -2.0])
     for action in (np.array([1.5, 0.0]), np.array([np.nan, 0.0]), np.zeros(3), np.array(["a", "b"])):
@@ -138,7 +144,7 @@ def test_dm_control_discount_tells_termination_from_truncation():
     environment.reset(0)
     last = [environment.step(np.zeros(1)) for _ in range(10)][-1]
     assert (last.terminated, last.truncated) == (False, True)
-    task = environment._env.unwrapped._env.task
+    task = native(environment).task
     task.get_termination = lambda physics: 0.0
     environment.reset(0)
     last = environment.step(np.zeros(1))
@@ -149,8 +155,9 @@ def test_dm_control_discount_tells_termination_from_truncation():
 def test_rollout_from_the_privileged_state_reproduces_the_episode(id):
     environment = make(id, action_repeat=2, privileged=True)
     state = environment.reset(3)["state"]
-    model, data = environment.mujoco()
-    simulator = environment._env.unwrapped
+    physics, simulator = environment.mujoco(), native(environment)
+    assert physics is not None
+    model, data = physics
     substeps = 2 * (simulator._n_sub_steps if id.startswith("dm_control") else simulator.frame_skip)
     full = np.empty(mujoco.mj_stateSize(model, FULL_PHYSICS.value))
     generator = np.random.default_rng(0)

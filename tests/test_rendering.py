@@ -13,16 +13,16 @@ needs_backend = pytest.mark.skipif(rendering_backend() is None, reason="no rende
 
 
 @needs_backend
-@pytest.mark.parametrize("id", ["dm_control/cartpole-swingup-v0", "HalfCheetah-v5", "InvertedDoublePendulum-v5"])
+@pytest.mark.parametrize("id", ["dm_control/cartpole-swingup-v0", "HalfCheetah-v5"])
 def test_frames_show_motion_and_leave_physics_alone(id):
-    environment, unseen = make(id), make(id)
+    environment, unseen = make(id, action_repeat=5), make(id, action_repeat=5)
     environment.reset(0)
     unseen.reset(0)
     before = environment.render(48, 32)
     assert before.shape == (32, 48, 3)
     assert before.dtype == np.uint8
     action = np.ones(environment.spec.action.shape)
-    for _ in range(4):
+    for _ in range(5):
         seen, expected = environment.step(action), unseen.step(action)
     assert np.abs(environment.render(48, 32).astype(int) - before).mean() > 0.1
     for name in seen.observation:
@@ -81,7 +81,7 @@ def test_gif_holds_every_frame(tmp_path):
     write_gif(tmp_path / "film.gif", frames, 0.04)
     assert [path.name for path in tmp_path.iterdir()] == ["film.gif"]
     with Image.open(tmp_path / "film.gif") as film:
-        assert (film.n_frames, film.size, film.info["duration"], film.info["loop"]) == (5, (30, 20), 40, 0)
+        assert (getattr(film, "n_frames", 1), film.size, film.info["duration"], film.info["loop"]) == (5, (30, 20), 40, 0)
         film.seek(3)
         np.testing.assert_array_equal(np.asarray(film.convert("RGB")), frames[3])
     with pytest.raises(RenderingError, match=r"\[T, H, W, 3\]"):
