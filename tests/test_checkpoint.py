@@ -158,6 +158,12 @@ def test_weights_that_do_not_fit_are_named(tmp_path):
         checkpoint.restore(tmp_path / "model", "model", lambda content: nnx.state(build(content), nnx.Param))
 
 
+def test_settings_of_another_version_are_named(tmp_path):
+    checkpoint.save(tmp_path / "model", "model", Small(SPEC), settings={"width": 4}, spec=SPEC)
+    with pytest.raises(CheckpointError, match=r"settings \{'width': 4\} build no model in this version"):
+        load_small(tmp_path / "model")
+
+
 def test_a_failing_save_keeps_the_older_one(tmp_path):
     model = save_small(tmp_path / "model")
     with pytest.raises(CheckpointError, match="JSON"):

@@ -55,7 +55,12 @@ def restore(folder: str | Path, kind: str, build: Callable[[Manifest], PyTree]) 
     if wrong:
         files = ", ".join(f"{name} is {what}" for name, what in wrong.items())
         raise CheckpointError(f"{folder}: {files}. The {kind} was changed or only half copied. Copy it again.")
-    template = jax.eval_shape(lambda: build(content))
+    try:
+        template = jax.eval_shape(lambda: build(content))
+    except (TypeError, KeyError) as error:
+        raise CheckpointError(
+            f"{folder}: its settings {content.settings} build no {kind} in this version ({error})."
+        ) from error
     leaves = _named_leaves(template)
     _check_arrays(folder, content.extra.get("arrays"), {name: _described(leaf) for name, leaf in leaves.items()})
     stored = {name: leaf for name, leaf in leaves.items() if leaf.size}
