@@ -60,7 +60,7 @@ def doctor() -> int:
     _print_extras(console, advice)
     device_works = _print_machine(console, advice)
     backend, failures = find_rendering_backend(_candidates())
-    console.print(f"rendering   {backend or 'none: ' + escape('; '.join(failures))}")
+    console.print(f"rendering   {backend or 'none: ' + escape('; '.join(failures))}", soft_wrap=True)
     if backend is None:
         advice.append(RENDERING_HINT)
     for line in advice:
@@ -141,15 +141,18 @@ def _print_core(console: Console, advice: list[str]) -> bool:
 
 def _print_extras(console: Console, advice: list[str]) -> None:
     table = Table("extra", "packages", box=None)
+    incomplete = []
     for extra in extras():
         found = findings(extra)
-        unfit = [finding for finding in found if not finding.fits]
-        listed = ", ".join(str(finding) if finding.fits else f"[red]{finding}[/]" for finding in found)
-        table.add_row(extra, listed)
-        if [finding.requirement.name for finding in unfit] == ["dm-control"] and sys.version_info >= (3, 13):
+        unfit = [finding.requirement.name for finding in found if not finding.fits]
+        table.add_row(extra, ", ".join(str(finding) if finding.fits else f"[red]{finding}[/]" for finding in found))
+        if unfit == ["dm-control"] and sys.version_info >= (3, 13):
             advice.append(f"for dm_control tasks: {WITHOUT_DEPENDENCIES}")
-        elif unfit:
-            advice.append(f"for {extra}: {INSTALL.format(extra=f'[{extra}]')}")
+        elif unfit and extra != "peers":  # other people's planners want an environment of their own
+            incomplete.append(extra)
+    if incomplete:
+        command = INSTALL.format(extra=f"[{','.join(incomplete)}]")
+        advice.append(f"for {', '.join(incomplete)} (all optional): {command}")
     console.print(table)
     console.print()
 
@@ -166,5 +169,8 @@ def _print_machine(console: Console, advice: list[str]) -> bool:
         advice.append("JAX starts no device: unset JAX_PLATFORMS, or install the jaxlib that suits the accelerator")
         return False
     console.print(f"jax         {devices}", highlight=False)
-    console.print(f"machine     {machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB, {machine['platform']}")
+    console.print(
+        f"machine     {machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB, {machine['platform']}",
+        soft_wrap=True,
+    )
     return works
