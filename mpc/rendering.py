@@ -1,7 +1,8 @@
 """Frames of MuJoCo environments, and films of episodes. Without a rendering backend everything but this works.
 
 The backend is chosen when the first frame is drawn: `MUJOCO_GL` if it is set, otherwise EGL, then OSMesa, where their
-libraries are found, then a window where there is a display. Nothing needs to be set before MuJoCo is imported.
+libraries are found, then a window where there is a display. Nothing needs to be set before MuJoCo is imported; and nothing
+should be set in vain, for MuJoCo cannot be imported at all with a MUJOCO_GL whose library is missing.
 """
 
 # MuJoCo is a compiled module without stubs.
