@@ -209,3 +209,11 @@ class Environment:
         except gymnasium.error.DependencyNotInstalled as error:
             raise RenderingError(f"{self.spec.environment} cannot draw: {error}") from error
         return resized(np.asarray(frame, np.uint8), width, height)
+
+
+def _fixed_target(model: mujoco.MjModel) -> np.ndarray | None:
+    """Where a geom or site named "target" stands in the world, which tasks draw anew at reset; None if there is none, or it moves."""
+    for kind, of in ((mujoco.mjtObj.mjOBJ_GEOM, model.geom), (mujoco.mjtObj.mjOBJ_SITE, model.site)):
+        if mujoco.mj_name2id(model, kind, "target") >= 0 and of("target").bodyid[0] == 0:
+            return of("target").pos
+    return None

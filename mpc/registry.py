@@ -62,14 +62,6 @@ def _near_matches(id: str) -> str:
     return question + "Mazes and hands come with 'sailplan[mazes]', dm_control tasks with 'sailplan[dmc]'."
 
 
-def _fixed_target(model: mujoco.MjModel) -> np.ndarray | None:
-    """Where a geom or site named "target" stands in the world, which tasks draw anew at reset; None if there is none, or it moves."""
-    for kind, of in ((mujoco.mjtObj.mjOBJ_GEOM, model.geom), (mujoco.mjtObj.mjOBJ_SITE, model.site)):
-        if mujoco.mj_name2id(model, kind, "target") >= 0 and of("target").bodyid[0] == 0:
-            return of("target").pos
-    return None
-
-
 def seconds_per_frame(env: gymnasium.Env) -> float:
     """What the environment says of its clock: control timestep, dt, tau or frames per second; 1 where it says nothing."""
     unwrapped: Any = env.unwrapped
