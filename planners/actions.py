@@ -30,9 +30,7 @@ class Box:
             if value is not None:
                 object.__setattr__(self, name, jnp.atleast_1d(jnp.asarray(value, jnp.float32)))
         if self.low.shape != self.high.shape or self.low.ndim != 1:
-            raise ActionSpaceError(
-                f"low has shape {self.low.shape} and high {self.high.shape}: expected the same shape [A]."
-            )
+            raise ActionSpaceError(f"low has shape {self.low.shape} and high {self.high.shape}: expected the same shape [A].")
         for name in ("rate", "previous"):
             value = getattr(self, name)
             if value is not None and value.shape != self.low.shape:

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 
 from planners import sampling
-from planners.actions import require_box
-from planners.errors import require_fraction, require_positive
+from planners.errors import require_fraction
 from planners.parameterisation import PER_STEP, Parameterisation
 
 
@@ -37,45 +36,21 @@ class CEM:
     parameterisation: Parameterisation = PER_STEP
 
     def __post_init__(self):
-        require_positive(horizon=self.horizon, iterations=self.iterations, elites=self.elites)
-        require_fraction(momentum=self.momentum)
+        sampling.check(self, given=2, elites=self.elites)
         sampling.check_spread(spread=self.spread, min_spread=self.min_spread)
-        sampling.check_counts(self.samples, self.elites, 2, self.proposals)
-        self.parameterisation.count(self.horizon)
+        require_fraction(momentum=self.momentum)
 
     def init(self, problem):
-        return sampling.cold_start(require_box(problem.actions, "CEM"), self.horizon)
+        return sampling.cold_start(self, problem)
 
     def begin(self, problem, latent, state, *, elapsed=1.0, key):
-        require_box(problem.actions, "CEM")
-        return sampling.begin(
-            problem,
-            latent,
-            state,
-            elapsed,
-            key,
-            spread=self.spread,
-            iterations=self.iterations,
-            elites=self.elites,
-            parameterisation=self.parameterisation,
-            proposed=self.proposals,
-        )
+        return sampling.begin(self, problem, latent, state, elapsed, key, spread=self.spread, elites=self.elites)
 
     def improve(self, problem, search):
         noise = sampling.fresh_noise(search, self.samples - self.proposals - 2)
-        plans = sampling.candidates(problem, search, noise, self.parameterisation)
+        plans = sampling.candidates(self, problem, search, noise)
         cost, violation = sampling.evaluate(problem, search.latent, plans)
-        return sampling.refit(
-            problem,
-            search,
-            plans,
-            cost,
-            violation,
-            parameterisation=self.parameterisation,
-            momentum=self.momentum,
-            min_spread=self.min_spread * problem.actions.half_range,
-        )
+        return sampling.refit(self, problem, search, plans, cost, violation)
 
     def finish(self, problem, search):
-        converged = (search.scale <= self.min_spread * problem.actions.half_range).all()
-        return sampling.finish(problem, search, self.parameterisation, converged=converged)
+        return sampling.finish(self, problem, search, converged=sampling.narrowed(self, problem, search))

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 
 from planners import sampling
-from planners.actions import require_box
 from planners.errors import SettingError, require_fraction, require_positive
 from planners.parameterisation import PER_STEP, Parameterisation
 
@@ -38,13 +37,13 @@ class ICEM:
     parameterisation: Parameterisation = PER_STEP
 
     def __post_init__(self):
-        require_positive(horizon=self.horizon, iterations=self.iterations, elites=self.elites, keep=self.keep, shrink=self.shrink)
-        require_fraction(momentum=self.momentum)
+        require_positive(keep=self.keep, shrink=self.shrink)
+        sampling.check(self, given=self.keep + 2, elites=self.elites)
         sampling.check_spread(spread=self.spread, min_spread=self.min_spread)
+        require_fraction(momentum=self.momentum)
         if self.keep > self.elites:
             raise SettingError(f"keep={self.keep} with elites={self.elites}: expected keep <= elites.")
         sampling.check_counts(min(self.population), self.elites, self.keep + 2, self.proposals)
-        self.parameterisation.count(self.horizon)
 
     @property
     def population(self) -> tuple[int, ...]:
@@ -53,22 +52,10 @@ class ICEM:
         return tuple(max(least, int(self.samples / self.shrink**i)) for i in range(self.iterations))
 
     def init(self, problem):
-        return sampling.cold_start(require_box(problem.actions, "ICEM"), self.horizon, elites=self.keep)
+        return sampling.cold_start(self, problem, self.keep)
 
     def begin(self, problem, latent, state, *, elapsed=1.0, key):
-        require_box(problem.actions, "ICEM")
-        return sampling.begin(
-            problem,
-            latent,
-            state,
-            elapsed,
-            key,
-            spread=self.spread,
-            iterations=self.iterations,
-            elites=self.elites,
-            parameterisation=self.parameterisation,
-            proposed=self.proposals,
-        )
+        return sampling.begin(self, problem, latent, state, elapsed, key, spread=self.spread, elites=self.elites)
 
     def improve(self, problem, search):
         sizes = sorted(set(self.population), reverse=True)
@@ -79,19 +66,9 @@ class ICEM:
 
     def _improve(self, samples, problem, search):
         noise = sampling.fresh_noise(search, samples - self.keep - self.proposals - 2, self.exponent)
-        plans = sampling.candidates(problem, search, noise, self.parameterisation, reused=self.keep)
+        plans = sampling.candidates(self, problem, search, noise, reused=self.keep)
         cost, violation = sampling.evaluate(problem, search.latent, plans)
-        return sampling.refit(
-            problem,
-            search,
-            plans,
-            cost,
-            violation,
-            parameterisation=self.parameterisation,
-            momentum=self.momentum,
-            min_spread=self.min_spread * problem.actions.half_range,
-        )
+        return sampling.refit(self, problem, search, plans, cost, violation)
 
     def finish(self, problem, search):
-        converged = (search.scale <= self.min_spread * problem.actions.half_range).all()
-        return sampling.finish(problem, search, self.parameterisation, kept=self.keep, converged=converged)
+        return sampling.finish(self, problem, search, kept=self.keep, converged=sampling.narrowed(self, problem, search))

@@ -81,7 +81,11 @@ class Incumbent:
         """The better of the two: less violation first, then less cost."""
         cost, violation = finite_or_inf(cost), finite_or_inf(violation)
         equally_feasible = (violation <= 0) & (self.violation <= 0) | (violation == self.violation)
-        wins = jnp.isfinite(cost) & jnp.isfinite(violation) & jnp.where(equally_feasible, cost < self.cost, violation < self.violation)
+        wins = (
+            jnp.isfinite(cost)
+            & jnp.isfinite(violation)
+            & jnp.where(equally_feasible, cost < self.cost, violation < self.violation)
+        )
         pick = lambda new, old: jnp.where(wins, new, old)  # noqa: E731
         return Incumbent(pick(actions, self.actions), pick(cost, self.cost), pick(violation, self.violation))
 

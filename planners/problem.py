@@ -231,12 +231,16 @@ class Problem:
         action = jax.ShapeDtypeStruct(self.actions.shape, jnp.int32 if isinstance(self.actions, Discrete) else jnp.float32)
         noise = self.futures(horizon)
         if noise.ndim < 2 or noise.shape[0] < 1 or noise.shape[1] != horizon:
-            raise ProblemShapeError(f"noise has shape {noise.shape}: expected [M, {horizon}, ...], one entry per future and model step.")
+            raise ProblemShapeError(
+                f"noise has shape {noise.shape}: expected [M, {horizon}, ...], one entry per future and model step."
+            )
         step = jax.ShapeDtypeStruct((), jnp.int32)
         following = _trace("dynamics", self.dynamics, latent, action, jax.ShapeDtypeStruct(noise.shape[2:], noise.dtype))
         given, got = _shapes(latent), _shapes(following)
         if given != got:
-            raise ProblemShapeError(f"dynamics turned a latent of shapes {given} into {got}: expected the same structure and dtypes.")
+            raise ProblemShapeError(
+                f"dynamics turned a latent of shapes {given} into {got}: expected the same structure and dtypes."
+            )
         for name, value in (
             ("cost", _trace("cost", self.cost, latent, action, step)),
             ("terminal_cost", _trace("terminal_cost", self.terminal_cost, latent)),

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -10,13 +10,28 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from planners import proposals
-from planners.actions import Box, Discrete
-from planners.errors import SettingError
+from planners.actions import Box, Discrete, require_box
+from planners.errors import SettingError, require_positive
 from planners.parameterisation import Parameterisation
 from planners.plan import Diagnostics, Incumbent, Plan, finite_or_inf
 from planners.problem import Latent, Problem
 from planners.pytree import pytree
 from planners.warm_start import shift
+
+
+class Sampler(Protocol):
+    """The settings that every sampling planner has."""
+
+    @property
+    def horizon(self) -> int: ...
+    @property
+    def iterations(self) -> int: ...
+    @property
+    def samples(self) -> int: ...
+    @property
+    def proposals(self) -> int: ...
+    @property
+    def parameterisation(self) -> Parameterisation: ...
 
 
 @pytree
@@ -43,13 +58,39 @@ class SamplingSearch:
     key: Array
 
 
-def cold_start(box: Box, horizon: int, elites: int = 1) -> SamplingState:
-    """The middle of the box, everywhere."""
-    mean = jnp.broadcast_to(box.middle, (horizon, *box.shape))
-    return SamplingState(mean, jnp.broadcast_to(mean, (elites, *mean.shape)))
+def check(planner: Sampler, *, given: int, elites: int = 1) -> None:
+    """`SettingError` unless counts are positive, elites are among the samples, and some are left beside the `given` plans."""
+    require_positive(horizon=planner.horizon, iterations=planner.iterations, samples=planner.samples, elites=elites)
+    planner.parameterisation.count(planner.horizon)
+    check_counts(planner.samples, elites, given, planner.proposals)
+
+
+def check_counts(samples: int, elites: int, given: int, proposals: int) -> None:
+    """`SettingError` unless the elites are among the samples, and some are left beside the given plans and the proposals."""
+    if proposals < 0:
+        raise SettingError(f"proposals={proposals}: expected 0 or more.")
+    if elites > samples:
+        raise SettingError(f"elites={elites} with samples={samples}: expected elites <= samples.")
+    if samples <= given + proposals:
+        raise SettingError(f"samples={samples}: {given + proposals} of them are given plans; expected more than that.")
+
+
+def check_spread(**spreads: float) -> None:
+    """`SettingError` for the first spread that is not a positive number."""
+    for name, value in spreads.items():
+        if not 0 < value < float("inf"):
+            raise SettingError(f"{name}={value}: expected a positive fraction of the box's half-range.")
+
+
+def cold_start(planner: Sampler, problem: Problem, kept: int = 1) -> SamplingState:
+    """The middle of the box, everywhere; `ActionSpaceError` where the problem has no box."""
+    box = require_box(problem.actions, type(planner).__name__)
+    mean = jnp.broadcast_to(box.middle, (planner.horizon, *box.shape))
+    return SamplingState(mean, jnp.broadcast_to(mean, (kept, *mean.shape)))
 
 
 def begin(
+    planner: Sampler,
     problem: Problem,
     latent: Latent,
     state: SamplingState,
@@ -57,18 +98,19 @@ def begin(
     key: Array,
     *,
     spread: float,
-    iterations: int,
-    elites: int,
-    parameterisation: Parameterisation,
-    proposed: int = 0,
+    elites: int = 1,
 ) -> SamplingSearch:
-    """A Gaussian of `spread` half-ranges around the shifted warm start, and `proposed` plans of the problem's policy."""
-    box: Box = problem.actions  # type: ignore[assignment]
+    """A Gaussian of `spread` half-ranges around the shifted warm start, and plans of the problem's policy."""
+    box = require_box(problem.actions, type(planner).__name__)
+    expected = (planner.horizon, *box.shape)
+    if state.mean.shape != expected or state.elites.shape[0] > elites:
+        raise SettingError(
+            f"state holds {state.elites.shape[0]} plans of shape {state.mean.shape}: expected at most {elites} of {expected}. "
+            f"Make it by this planner's own init."
+        )
     elapsed = jnp.asarray(elapsed, jnp.float32)
-    project = jax.vmap(box.project)
-    warm = project(jax.vmap(shift, in_axes=(0, None))(state.elites, elapsed))
-    horizon = warm.shape[1]
-    mean = parameterisation.fit(box.project(shift(state.mean, elapsed)))
+    warm = jax.vmap(box.project)(jax.vmap(shift, in_axes=(0, None))(state.elites, elapsed))
+    mean = planner.parameterisation.fit(box.project(shift(state.mean, elapsed)))
     copies = jnp.broadcast_to(warm[0], (elites - warm.shape[0], *warm.shape[1:]))
     key, proposal_key = jax.random.split(key)
     return SamplingSearch(
@@ -77,9 +119,9 @@ def begin(
         scale=jnp.broadcast_to(spread * box.half_range, mean.shape),
         elites=jnp.concatenate([warm, copies]),
         weights=jnp.full((elites,), 1 / elites, jnp.float32),
-        proposals=propose(problem, latent, proposed, horizon, key=proposal_key),
+        proposals=propose(problem, latent, planner.proposals, planner.horizon, key=proposal_key),
         best=Incumbent.unknown(warm[0]),
-        diagnostics=no_diagnostics(iterations),
+        diagnostics=no_diagnostics(planner.iterations),
         iteration=jnp.zeros((), jnp.int32),
         key=key,
     )
@@ -91,17 +133,19 @@ def propose(problem: Problem, latent: Latent, count: int, horizon: int, *, key: 
         actions = problem.actions
         return jnp.zeros((0, horizon, *actions.shape), jnp.int32 if isinstance(actions, Discrete) else jnp.float32)
     if problem.proposal is None:
-        raise SettingError(f"proposals={count}, but the problem has no proposal. Give it Problem(proposal=...), or set proposals=0.")
+        raise SettingError(
+            f"proposals={count}, but the problem has no proposal. Give it Problem(proposal=...), or set proposals=0."
+        )
     return proposals.rollouts(problem, latent, count, horizon, key=key)
 
 
 def candidates(
-    problem: Problem, search: SamplingSearch, noise: Float[Array, "N K A"], parameterisation: Parameterisation, *, reused: int = 0
+    planner: Sampler, problem: Problem, search: SamplingSearch, noise: Float[Array, "N K A"], *, reused: int = 0
 ) -> Float[Array, "N+2+P+reused H A"]:
     """The best plan so far, the `reused` first elites, the proposals, the mean, and the mean with `noise`; all inside the box."""
     box: Box = problem.actions  # type: ignore[assignment]
     knots = jnp.concatenate([search.mean[None], search.mean + search.scale * noise])
-    fresh = parameterisation.expand(knots, search.best.actions.shape[0])
+    fresh = planner.parameterisation.expand(knots, planner.horizon)
     plans = jnp.concatenate([search.best.actions[None], search.elites[:reused], search.proposals, fresh])
     return jax.vmap(box.project)(plans)
 
@@ -135,30 +179,53 @@ def select(
     return elites, finite / jnp.maximum(finite.sum(), 1), best
 
 
+class Refitting(Sampler, Protocol):
+    """The settings of planners that refit a Gaussian to elites."""
+
+    @property
+    def min_spread(self) -> float: ...
+    @property
+    def momentum(self) -> float: ...
+
+
 def refit(
+    planner: Refitting,
     problem: Problem,
     search: SamplingSearch,
     plans: Float[Array, "N H A"],
     cost: Float[Array, " N"],
     violation: Float[Array, " N"],
-    *,
-    parameterisation: Parameterisation,
-    momentum: float,
-    min_spread: Float[Array, " A"],
 ) -> SamplingSearch:
     """The cross-entropy step: move the Gaussian onto the elites of scored plans (Rubinstein & Kroese 2004)."""
+    momentum, least = planner.momentum, floor(planner, problem)
     elites, weights, best = select(problem, search.best, plans, cost, violation, search.elites.shape[0])
-    points = parameterisation.fit(elites)
+    points = planner.parameterisation.fit(elites)
     mean = jnp.einsum("k,kha->ha", weights, points)
     scale = jnp.sqrt(jnp.einsum("k,kha->ha", weights, (points - mean) ** 2))
     usable = weights.sum() > 0
     mean = jnp.where(usable, momentum * search.mean + (1 - momentum) * mean, search.mean)
-    scale = jnp.where(usable, jnp.maximum(momentum * search.scale + (1 - momentum) * scale, min_spread), search.scale)
+    scale = jnp.where(usable, jnp.maximum(momentum * search.scale + (1 - momentum) * scale, least), search.scale)
     return advance(search, mean, scale, elites, weights, best)
 
 
+def floor(planner: Refitting, problem: Problem) -> Float[Array, " A"]:
+    """The least spread, in the problem's units."""
+    return planner.min_spread * problem.actions.half_range  # type: ignore[union-attr]
+
+
+def narrowed(planner: Refitting, problem: Problem, search: SamplingSearch) -> Bool[Array, ""]:
+    """Whether the spread has shrunk to its floor everywhere."""
+    return (search.scale <= floor(planner, problem)).all()
+
+
 def advance(
-    search: SamplingSearch, mean: Array, scale: Array, elites: Array, weights: Float[Array, " E"], best: Incumbent, effective: Any = None
+    search: SamplingSearch,
+    mean: Array,
+    scale: Array,
+    elites: Array,
+    weights: Float[Array, " E"],
+    best: Incumbent,
+    effective: Any = None,
 ) -> SamplingSearch:
     """The search after an iteration, its figures recorded; `effective` samples are 1 / Σ w² unless the planner knows better."""
     weight = weights.sum()
@@ -176,19 +243,18 @@ def advance(
 
 
 def finish(
-    problem: Problem, search: SamplingSearch, parameterisation: Parameterisation, *, kept: int = 1, converged: Bool[Array, ""] | bool = False
+    planner: Sampler, problem: Problem, search: SamplingSearch, *, kept: int = 1, converged: Bool[Array, ""] | bool = False
 ) -> tuple[Plan, SamplingState]:
     """The incumbent, or the last mean if it is better, as a plan; the mean and `kept` elites as the next warm start."""
     box: Box = problem.actions  # type: ignore[assignment]
-    horizon = search.best.actions.shape[0]
-    mean = box.project(parameterisation.expand(search.mean, horizon))
+    mean = box.project(planner.parameterisation.expand(search.mean, planner.horizon))
     cost, violation = evaluate(problem, search.latent, mean[None])
     best = search.best.challenged(mean, cost[0], violation[0])
     plan = make_plan(
         problem,
         search.latent,
         best,
-        spread=parameterisation.expand_spread(search.scale, horizon),
+        spread=planner.parameterisation.expand_spread(search.scale, planner.horizon),
         candidates=search.elites[:, 0],
         weights=search.weights,
         diagnostics=search.diagnostics,
@@ -229,7 +295,9 @@ def no_diagnostics(iterations: int) -> Diagnostics:
     return Diagnostics(*(jnp.full((iterations,), jnp.nan, jnp.float32) for _ in Diagnostics._fields))
 
 
-def record(diagnostics: Diagnostics, iteration: Array, best_cost: Array, spread: Array, effective_samples: Array) -> Diagnostics:
+def record(
+    diagnostics: Diagnostics, iteration: Array, best_cost: Array, spread: Array, effective_samples: Array
+) -> Diagnostics:
     """Diagnostics with this iteration's figures; iterations beyond the planner's own are not recorded."""
     values = Diagnostics(best_cost, spread, effective_samples)
     return Diagnostics(*(old.at[iteration].set(new, mode="drop") for old, new in zip(diagnostics, values, strict=True)))
@@ -260,20 +328,3 @@ def fresh_noise(search: SamplingSearch, count: int, exponent: float = 0.0) -> Fl
     """This iteration's noise, the same for the same key however the search is sliced."""
     key = jax.random.fold_in(search.key, search.iteration)
     return coloured_noise(count, *search.mean.shape, exponent, key=key)
-
-
-def check_counts(samples: int, elites: int, reserved: int, proposals: int) -> None:
-    """`SettingError` unless the elites are among the samples, and a sample is left beside what is reserved for other plans."""
-    if proposals < 0:
-        raise SettingError(f"proposals={proposals}: expected 0 or more.")
-    if elites > samples:
-        raise SettingError(f"elites={elites} with samples={samples}: expected elites <= samples.")
-    if samples <= reserved + proposals:
-        raise SettingError(f"samples={samples}: {reserved + proposals} of them are given plans; expected more than that.")
-
-
-def check_spread(**spreads: float) -> None:
-    """`SettingError` for the first spread that is not a positive number."""
-    for name, value in spreads.items():
-        if not 0 < value < float("inf"):
-            raise SettingError(f"{name}={value}: expected a positive fraction of the box's half-range.")
