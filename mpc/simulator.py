@@ -12,6 +12,7 @@ from mpc import costs, tasks
 from mpc.environment import Environment
 from mpc.errors import UnsupportedEnvironmentError
 from planners import Problem, Scores, pytree
+from planners.problem import as_pytree
 from worldmodels.simulator import Engine, Simulator, joints
 
 
@@ -25,7 +26,9 @@ def simulator(environment: Environment) -> Simulator:
     own.reset(seed=0)  # a task may write into its model at reset
     physics = own.mujoco()
     if physics is None:
-        raise UnsupportedEnvironmentError(f"{environment.spec.environment} does not run on MuJoCo: it has no simulator to plan on.")
+        raise UnsupportedEnvironmentError(
+            f"{environment.spec.environment} does not run on MuJoCo: it has no simulator to plan on."
+        )
     model = copy.copy(physics[0])
     own.close()
     steps = round(environment.spec.seconds_per_step / model.opt.timestep)
@@ -44,7 +47,7 @@ class SimulatorProblem(Problem):
 
     def __post_init__(self):
         super().__post_init__()
-        object.__setattr__(self, "trajectory", planners.problem.as_pytree(self.trajectory))
+        object.__setattr__(self, "trajectory", as_pytree(self.trajectory))
 
     @property
     def differentiable(self) -> bool:
@@ -52,7 +55,8 @@ class SimulatorProblem(Problem):
 
     def rollout(self, latent, actions, noise):
         """Scores of N plans [N, H, ...]; physics is deterministic, so the M futures are one."""
-        cost, violation = jax.vmap(self._total, in_axes=(0, 0))(self._trajectories(latent, actions), actions)
+        latents = jax.vmap(self.trajectory, in_axes=(None, 0))(latent, actions)
+        cost, violation = jax.vmap(self._total)(latents, actions)
         futures = (actions.shape[0], noise.shape[0])
         return Scores(jnp.broadcast_to(cost[:, None], futures), jnp.broadcast_to(violation[:, None], futures))
 
@@ -61,9 +65,6 @@ class SimulatorProblem(Problem):
 
     def unroll(self, latent, actions, noise):
         return self.trajectory(latent, actions)
-
-    def _trajectories(self, latent, actions):
-        return jax.vmap(self.trajectory, in_axes=(None, 0))(latent, actions)
 
     def _total(self, latents, actions):
         """J and violation of one plan, from its latents [H+1, ...]."""
@@ -75,9 +76,10 @@ class SimulatorProblem(Problem):
         last = self.terminal_cost(jax.tree.map(lambda x: x[-1], latents))
         costs = jnp.concatenate([running, last[None]])
         total = jnp.where(weights > 0, weights * costs, 0.0).sum()
-        if self.constraints is None:
+        constraints = self.constraints
+        if constraints is None:
             return total, jnp.zeros(())
-        worst = jax.vmap(lambda *at: jnp.max(self.constraints(*at), initial=0.0))(states, actions, steps)
+        worst = jax.vmap(lambda *at: jnp.max(constraints(*at), initial=0.0))(states, actions, steps)
         return total, jnp.where(weights[:-1] > 0, worst, 0.0).max(initial=0.0)
 
 

@@ -12,7 +12,7 @@ import pytest
 import mpc.environment
 import planners
 from mpc import costs, tasks
-from mpc.simulator import simulator, simulator_problem
+from mpc.simulator import SimulatorProblem, simulator, simulator_problem
 from worldmodels import kinematics
 from worldmodels.errors import SpecError
 from worldmodels.simulator import Engine, PhysicalState, Simulator
@@ -121,7 +121,11 @@ def test_one_call_to_mujoco_for_a_whole_batch(cartpole, monkeypatch):
     model, latent = cartpole
     calls = []
     advance = Engine.advance
-    monkeypatch.setattr(Engine, "advance", lambda self, state, control, steps: calls.append(control.shape) or advance(self, state, control, steps))
+    monkeypatch.setattr(
+        Engine,
+        "advance",
+        lambda self, state, control, steps: calls.append(control.shape) or advance(self, state, control, steps),
+    )
     latents = jax.tree.map(lambda x: jnp.stack([x] * 3), latent)
     jax.block_until_ready(jax.jit(jax.vmap(model.rollout))(latents, jnp.asarray(actions_for(model, 3, 4, 5))))
     assert calls == [(3, 4, 5, 1)]
@@ -134,7 +138,9 @@ def test_large_rollouts_never_wait_for_themselves():
 
     @jax.jit
     def last(latent, actions):
-        return jax.lax.fori_loop(0, 2, lambda _, total: total + model.rollout(latent, actions + 1e-6 * total)["state"].mean(), 0.0)
+        return jax.lax.fori_loop(
+            0, 2, lambda _, total: total + model.rollout(latent, actions + 1e-6 * total)["state"].mean(), 0.0
+        )
 
     actions = jnp.asarray(actions_for(model, 256, 20))
     results = [last(latent, actions) for _ in range(100)]  # 200 rollouts of 256 × 20, queued up
@@ -205,20 +211,21 @@ def ends_when_far(latent, action):
 def test_constraints_termination_and_futures_count_as_in_any_problem(cartpole):
     model, latent = cartpole
     parts = swingup_problem(model)
-    shared = dict(
-        dynamics=parts.dynamics,
-        cost=parts.cost,
-        actions=parts.actions,
-        terminal_cost=parts.terminal_cost,
-        continues=ends_when_far,
-        constraints=cart_beyond,
-        discount=0.9,
-        noise=jnp.zeros((3, 6, 0)),
-    )
-    together = mpc.simulator.SimulatorProblem(**shared, trajectory=model.trajectory)
+    shared = {
+        "dynamics": parts.dynamics,
+        "cost": parts.cost,
+        "actions": parts.actions,
+        "terminal_cost": parts.terminal_cost,
+        "continues": ends_when_far,
+        "constraints": cart_beyond,
+        "discount": 0.9,
+        "noise": jnp.zeros((3, 6, 0)),
+    }
+    together = SimulatorProblem(**shared, trajectory=model.trajectory)
     stepwise = planners.Problem(**shared)
     actions = jnp.asarray(actions_for(model, 5, 6))
-    ours, theirs = (problem.rollout(latent, actions, problem.futures(6)) for problem in (together, stepwise))
+    rollout = jax.jit(lambda problem: problem.rollout(latent, actions, problem.futures(6)))
+    ours, theirs = rollout(together), rollout(stepwise)
     assert float(theirs.violation.max()) > 0
     np.testing.assert_allclose(ours.cost, theirs.cost, rtol=1e-5)
     np.testing.assert_allclose(ours.violation, theirs.violation, atol=1e-6)

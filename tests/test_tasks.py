@@ -123,7 +123,9 @@ def test_tolerance_has_finite_gradients(sigmoid):
     assert (gradient[jnp.linspace(-3, 3, 61) > 0.5] == 0).all()
 
 
-@pytest.mark.parametrize("settings", [{"bounds": (1, 0)}, {"margin": -1}, {"margin": 1, "value_at_margin": 0.0}, {"margin": 1, "sigmoid": "s"}])
+@pytest.mark.parametrize(
+    "settings", [{"bounds": (1, 0)}, {"margin": -1}, {"margin": 1, "value_at_margin": 0.0}, {"margin": 1, "sigmoid": "s"}]
+)
 def test_tolerance_refuses(settings):
     with pytest.raises(CostError, match=next(name for name in reversed(settings))):
         tolerance(jnp.zeros(()), **settings)

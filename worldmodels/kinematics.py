@@ -77,7 +77,9 @@ def attached(frames: Frames, body: np.ndarray, offset: np.ndarray) -> Float[Arra
     return frames.position[body] + jnp.einsum("nij,nj->ni", frames.rotation[body], _constant(offset))
 
 
-def subtree_velocity(model: mujoco.MjModel, root: int, qpos: Float[Array, " Q"], qvel: Float[Array, " V"]) -> Float[Array, " 3"]:
+def subtree_velocity(
+    model: mujoco.MjModel, root: int, qpos: Float[Array, " Q"], qvel: Float[Array, " V"]
+) -> Float[Array, " 3"]:
     """Velocity of the centre of mass of `root` and all bodies below it, metres per second: MuJoCo's `subtreelinvel` sensor."""
     below = np.zeros(model.nbody, bool)
     for body in range(root, model.nbody):

@@ -88,8 +88,9 @@ class Engine:
             states, sensors = pool.rollout(self.model, data, start, held)
         states, sensors = states[:, steps - 1 :: steps], sensors[:, steps - 1 :: steps, self._columns]
         seconds = self.model.opt.timestep * steps * np.arange(1, horizon + 1)
-        lost = np.abs(states[..., 0] - start[:, :1] - seconds) > self.model.opt.timestep / 2
-        lost = np.logical_or.accumulate(lost | broken[:, None], axis=1)
+        clock = start[:, :1] + seconds  # starts anew where MuJoCo resets
+        lost = np.logical_or(np.abs(states[..., 0] - clock) > self.model.opt.timestep / 2, np.expand_dims(broken, 1))
+        lost = np.logical_or.accumulate(lost, axis=1)
         states[lost], sensors[lost] = np.nan, np.nan
         shape = (*batch, horizon)
         return states.astype(np.float32).reshape(*shape, -1), sensors.astype(np.float32).reshape(*shape, self.sensor_size)
@@ -147,7 +148,9 @@ class PhysicalState:
     def observed(self, name: str) -> Array:
         """What the environment observed beside the state, such as an episode's own target."""
         if name not in self.latent:
-            raise SpecError(f"the readout needs {name!r} beside the state, but the spec observes only {sorted(set(self.latent) - {'sensor'})}.")
+            raise SpecError(
+                f"the readout needs {name!r} beside the state, but the spec observes only {sorted(set(self.latent) - {'sensor'})}."
+            )
         return self.latent[name]
 
     def sensor(self, name: str) -> Array:

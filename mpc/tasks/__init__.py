@@ -16,7 +16,8 @@ from mpc.tasks import ball_in_cup, cartpole, cheetah, finger, hopper, pendulum, 
 from mpc.tasks.tolerance import tolerance
 
 BODIES: dict[str, ModuleType] = {
-    module.__name__.rpartition(".")[2]: module for module in (ball_in_cup, cartpole, cheetah, finger, hopper, pendulum, reacher, walker)
+    module.__name__.rpartition(".")[2]: module
+    for module in (ball_in_cup, cartpole, cheetah, finger, hopper, pendulum, reacher, walker)
 }
 TASKS = {
     "ball_in_cup.catch": ball_in_cup.catch,
@@ -47,7 +48,8 @@ def lookup(name: str) -> Callable[..., Any]:
     task = _bare(name)
     if task not in TASKS:
         near = difflib.get_close_matches(task, TASKS, n=3, cutoff=0.5)
-        raise CostError(f"no cost named {name!r}. {'Did you mean ' + ' or '.join(near) if near else 'Known: ' + ', '.join(TASKS)}?")
+        hint = f"Did you mean {' or '.join(near)}?" if near else f"Known: {', '.join(TASKS)}."
+        raise CostError(f"no cost named {name!r}. {hint}")
     return TASKS[task]
 
 
@@ -58,5 +60,5 @@ def quantities(name: str) -> Callable[..., Any] | None:
 
 
 def _bare(name: str) -> str:
-    """"dm_control/cartpole-swingup-v0" and "cartpole-swingup" as "cartpole.swingup"."""
+    """A name or environment id as `body.task`."""
     return re.sub(r"-v\d+$", "", name.removeprefix("dm_control/")).replace("-", ".", 1)

@@ -31,7 +31,9 @@ def tolerance(
     if margin == 0:
         return jnp.where((lower <= x) & (x <= upper), 1.0, 0.0)
     if not (0 < value_at_margin < 1 or (value_at_margin == 0 and sigmoid in REACHES_ZERO)):
-        raise CostError(f"value_at_margin={value_at_margin} with sigmoid={sigmoid!r}: expected a value in (0, 1); 0 with {REACHES_ZERO}.")
+        raise CostError(
+            f"value_at_margin={value_at_margin} with sigmoid={sigmoid!r}: expected a value in (0, 1); 0 with {REACHES_ZERO}."
+        )
     distance = jnp.maximum(jnp.maximum(lower - x, x - upper), 0.0)
     return _falling(distance / margin, value_at_margin, sigmoid)
 
