@@ -19,6 +19,8 @@ from worldmodels.errors import DataError, SpecError
 from worldmodels.jepa import JEPA
 from worldmodels.objectives import VICReg
 
+CAPACITY = 16_384  # rows of data that fit without compiling again
+
 
 @dataclass(frozen=True)
 class TrainingSettings:
@@ -27,7 +29,8 @@ class TrainingSettings:
     Attributes:
       batch: windows an update.
       length: model steps predicted open loop in each window.
-      learning_rate: peak of Adam's step size, reached after `warmup` updates and then held.
+      learning_rate: peak of Adam's step size, reached after `warmup` updates.
+      final_rate: share of it that is left at the end of each `advance`, falling linearly.
       cost_gradient: weight of the cost head's gradient into encoder and predictor; 0 keeps the model reward-free.
       objective: the terms that shape the representation and their weights.
     """
@@ -35,6 +38,7 @@ class TrainingSettings:
     batch: int = 256
     length: int = 5
     learning_rate: float = 1e-3
+    final_rate: float = 0.1
     warmup: int = 100
     weight_decay: float = 1e-4
     cost_gradient: float = 0.0
@@ -103,7 +107,7 @@ def start(model: JEPA, settings: TrainingSettings) -> TrainingState:
 
 
 @partial(jax.jit, static_argnames=("settings", "count"))
-def _advance(state: TrainingState, buffer: Buffer, key: Array, *, settings: TrainingSettings, count: int):
+def _advance(state: TrainingState, buffer: Buffer, rate: tuple[Array, Array], key: Array, *, settings: TrainingSettings, count: int):
     graph, params, rest = nnx.split(state.model, nnx.Param, ...)
     weights = {**vars(settings.objective), "readout": 1.0, "cost": 1.0}
 
@@ -111,15 +115,17 @@ def _advance(state: TrainingState, buffer: Buffer, key: Array, *, settings: Trai
         terms = losses(nnx.merge(graph, params, rest), settings, window)
         return sum(weights[name] * value for name, value in terms.items()), terms
 
-    def update(carry, key):
+    def update(carry, inputs):
         params, optimizer = carry
+        key, scale = inputs
         window = buffer.sample(settings.batch, settings.length, key=key)
         gradients, terms = jax.grad(loss, has_aux=True)(params, window)
         step, optimizer = settings.optimizer().update(gradients, optimizer, params)
+        step = jax.tree.map(lambda update: scale * update, step)
         return (optax.apply_updates(params, step), optimizer), terms
 
-    keys = jax.random.split(key, count)
-    (params, optimizer), terms = jax.lax.scan(update, (params, state.optimizer), keys)
+    inputs = jax.random.split(key, count), jnp.linspace(*rate, count)
+    (params, optimizer), terms = jax.lax.scan(update, (params, state.optimizer), inputs)
     model = nnx.merge(graph, params, rest)
     probe = buffer.sample(512, settings.length, key=key)
     rank = effective_rank(model.encode(probe.observations[:, 0]))
@@ -144,11 +150,13 @@ def advance(
         raise DataError(f"the episodes are of {given}, the model is for {spec}: train a model made from the data's own spec.")
     if not len(episodes):
         raise DataError("there is no episode to train on: collect some first (`sailplan collect`).")
-    buffer = Buffer.from_episodes(Episodes(spec, tuple(episodes)), settings.length)
+    buffer = Buffer.from_episodes(Episodes(spec, tuple(episodes)), settings.length, capacity=CAPACITY)
     state = state._replace(model=_with_normalisers(state.model, episodes))
     chunks = -(-updates // chunk)
+    rates = np.linspace(1.0, settings.final_rate, chunks + 1, dtype=np.float32)
     for index, subkey in enumerate(jax.random.split(key, chunks)):
-        state, terms, rank = _advance(state, buffer, subkey, settings=settings, count=chunk)
+        rate = rates[index], rates[index + 1]
+        state, terms, rank = _advance(state, buffer, rate, subkey, settings=settings, count=chunk)
         if progress is not None:
             figures = {name: float(value) for name, value in terms.items()}
             progress(Progress((index + 1) * chunk, chunks * chunk, figures, float(rank)))
