@@ -2,10 +2,10 @@
 
 from mpc import tasks
 from mpc.agent import Agent, AgentState, PlanningAgent
-from mpc.collect import collect
+from mpc.collection import collect
 from mpc.costs import LearnedCost, TaskCost, cost, goal
 from mpc.decision import Decision
-from mpc.distil import DistillationSettings, distil
+from mpc.distillation import DistillationSettings, distil
 from mpc.environment import Environment, make
 from mpc.errors import (
     CollectionError,
@@ -16,7 +16,7 @@ from mpc.errors import (
     UnknownEnvironmentError,
     UnsupportedEnvironmentError,
 )
-from mpc.evaluate import Evaluation, confidence_interval, evaluate
+from mpc.evaluation import Evaluation, confidence_interval, evaluate
 from mpc.policy import Policy, PolicyAgent
 from mpc.random_agent import PinkAgent, RandomAgent
 from mpc.rendering import record, rendering_backend, write_gif

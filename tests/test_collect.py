@@ -12,11 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mpc.collect import collect
+from mpc.collection import collect
 from mpc.decision import Decision
 from mpc.environment import make
 from mpc.errors import CollectionError
-from mpc.evaluate import Evaluation, confidence_interval, evaluate, time_decisions
+from mpc.evaluation import Evaluation, confidence_interval, evaluate, time_decisions
 from mpc.random_agent import PinkAgent, RandomAgent
 from planners import pytree, static
 from planners.errors import SettingError
@@ -150,7 +150,7 @@ def test_a_killed_collection_goes_on_where_it_was(tmp_path):
     folder, pendulum = tmp_path / "data", make("Pendulum-v1", action_repeat=4)
     script = f"""
 import time
-from mpc.collect import collect
+from mpc.collection import collect
 from mpc.environment import make
 pendulum = make("Pendulum-v1", action_repeat=4)
 collect(pendulum, frames=1900, out={str(folder)!r}, copies=2, progress=lambda done, total: time.sleep(0.005))

@@ -26,7 +26,8 @@ class VICReg:
     Attributes:
       prediction: squared distance of predicted and encoded latents, over the whole open-loop rollout.
       invariance: the same after the expander.
-      variance, covariance: on the expanded latents.
+      variance: on the latents, so that prediction errors are in units of their spread, and on the expanded latents.
+      covariance: on the expanded latents alone, so that the representation itself need not be linear.
     """
 
     prediction: float = 1.0
@@ -46,6 +47,6 @@ class VICReg:
         return {
             "prediction": ((predicted - latents) ** 2).mean(),
             "invariance": ((expanded_predicted - expanded) ** 2).mean(),
-            "variance": variance(flat),
+            "variance": (variance(latents.reshape(-1, latents.shape[-1])) + variance(flat)) / 2,
             "covariance": covariance(flat),
         }

@@ -17,7 +17,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from mpc.agent import AgentState, PlanningAgent
-from mpc.collect import collect
+from mpc.collection import collect
 from mpc.environment import Environment
 from mpc.policy import Categorical, Policy, PolicyAgent
 from worldmodels.data.episode import Episode

@@ -1,0 +1,158 @@
+"""The JEPA learns, does not collapse with its regulariser, collapses without, and its heads do not shape it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import worldmodels
+from tests import tiny
+from worldmodels import DataError, Episodes, SpecError, TrainingSettings, VICReg
+from worldmodels.objectives import vicreg
+from worldmodels.training import losses
+
+SMALL = {"latent": 8, "hidden": 32, "head": 32, "expander": 32}
+SETTINGS = TrainingSettings(batch=64, length=4)
+
+
+def window(length=4, batch=32, seed=0):
+    buffer = worldmodels.Buffer.from_episodes(tiny.episodes(), length)
+    return buffer.sample(batch, length, key=jax.random.key(seed))
+
+
+def train(objective=VICReg(), updates=600, seed=0):  # noqa: B008
+    model = worldmodels.JEPA(tiny.SPEC, seed=seed, **SMALL)
+    settings = TrainingSettings(batch=64, length=4, objective=objective)
+    return worldmodels.train(model, tiny.episodes(), settings, updates=updates, seed=seed)
+
+
+def rank_of(model):
+    flat = np.concatenate([np.asarray(tiny.SPEC.flatten(e.observations)) for e in tiny.episodes(seed=1)])
+    return float(worldmodels.effective_rank(model.encode(flat))), float(model.encode(flat).std(0).mean())
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_without_the_regulariser_it_collapses_and_with_it_it_does_not(seed):
+    rank, spread = rank_of(train(seed=seed))
+    collapsed_rank, collapsed_spread = rank_of(train(VICReg(variance=0.0, covariance=0.0), seed=seed))
+    assert spread > 10 * collapsed_spread
+    assert rank > 2.0
+    assert rank > collapsed_rank
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_open_loop_prediction_beats_repeating_the_last_observation(seed):
+    model = train(updates=800, seed=seed)
+    held_out = tiny.episodes(count=20, length=10, seed=7)
+    errors, copied = [], []
+    for episode in held_out:
+        latent = model.start({name: value[0] for name, value in episode.observations.items()})
+        for action in episode.actions:
+            latent = model.predict(latent, tiny.SPEC.action.normalise(action), jnp.zeros((0,)))
+        last = {name: value[-1] for name, value in episode.observations.items()}
+        errors.append(float(abs(model.readout(latent)["position"] - last["position"]).item()))
+        copied.append(float(abs(episode.observations["position"][0] - last["position"]).item()))
+    assert np.mean(errors) < 0.5 * np.mean(copied)
+
+
+def test_the_cost_head_learns_the_recorded_cost():
+    model = train(updates=800)
+    predicted = [float(model.cost(model.start(tiny.observation(p, 0.0)), jnp.zeros(1))) for p in (0.0, 1.0, 2.0)]
+    assert predicted[0] < predicted[1] < predicted[2]
+
+
+def gradient_of(name, settings=SETTINGS):
+    model = worldmodels.JEPA(tiny.SPEC, **SMALL)
+    graph, params, rest = nnx.split(model, nnx.Param, ...)
+    gradient = jax.grad(lambda p: losses(nnx.merge(graph, p, rest), settings, window())[name])(params)
+    return {part: float(sum(jnp.abs(leaf).sum() for leaf in jax.tree.leaves(gradient[part]))) for part in gradient}
+
+
+@pytest.mark.parametrize(("name", "head"), [("readout", "readout_head"), ("cost", "cost_head")])
+def test_heads_send_no_gradient_into_the_model(name, head):
+    gradient = gradient_of(name)
+    assert gradient.pop(head) > 0
+    assert set(gradient.values()) == {0.0}
+
+
+def test_the_cost_sends_gradients_where_it_is_told_to():
+    gradient = gradient_of("cost", TrainingSettings(batch=64, length=4, cost_gradient=1.0))
+    assert gradient["encoder"] > 0
+    assert gradient["predictor"] > 0
+
+
+def test_the_prediction_loss_reaches_encoder_and_predictor():
+    gradient = gradient_of("prediction")
+    assert gradient["encoder"] > 0
+    assert gradient["predictor"] > 0
+    assert gradient["readout_head"] == gradient["cost_head"] == 0
+
+
+def test_vicreg_terms_by_hand():
+    embedding = jnp.array([[2.0, 0.0], [-2.0, 0.0], [2.0, 0.5], [-2.0, -0.5]])
+    deviation = np.sqrt(np.var([0.0, 0.0, 0.5, -0.5]) + 1e-4)
+    np.testing.assert_allclose(vicreg.variance(embedding), (0 + (1 - deviation)) / 2, rtol=1e-6)
+    # covariance of the two components: Σ x y / 3 = (1 + 1) / 3; squared, twice off the diagonal, over D = 2
+    np.testing.assert_allclose(vicreg.covariance(embedding), 2 * (2 / 3) ** 2 / 2, rtol=1e-6)
+
+
+def test_effective_rank_by_hand():
+    line = jnp.outer(jnp.linspace(-1, 1, 50), jnp.array([1.0, 2.0, 3.0]))
+    np.testing.assert_allclose(worldmodels.effective_rank(line), 1.0, atol=1e-3)
+    square = jnp.array([[1.0, 1], [1, -1], [-1, 1], [-1, -1]])
+    np.testing.assert_allclose(worldmodels.effective_rank(square), 2.0, rtol=1e-5)
+
+
+def test_training_is_determined_by_its_seed_and_compiles_once():
+    from worldmodels import training
+
+    first = train(updates=100)
+    compiled = training._advance._cache_size()
+    second = train(updates=200, seed=0)
+    third = train(updates=100)
+    assert training._advance._cache_size() == compiled
+    assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(third), strict=True))
+    assert not all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True))
+
+
+def test_training_leaves_the_given_model_as_it_was():
+    model = worldmodels.JEPA(tiny.SPEC, **SMALL)
+    before = jax.tree.map(np.array, jax.tree.leaves(model))
+    worldmodels.train(model, tiny.episodes(), SETTINGS, updates=100)
+    assert all(np.array_equal(a, b) for a, b in zip(before, jax.tree.leaves(model), strict=True))
+
+
+def test_bad_data_is_refused_before_training():
+    model = worldmodels.JEPA(tiny.SPEC, **SMALL)
+    with pytest.raises(DataError, match="no episode"):
+        worldmodels.train(model, Episodes(tiny.SPEC, ()), SETTINGS)
+    with pytest.raises(DataError, match="longest"):
+        worldmodels.train(model, tiny.episodes(length=3), SETTINGS)
+    with pytest.raises(DataError, match="made from the data's own spec"):
+        worldmodels.train(model, tiny.episodes(tiny.DISCRETE), SETTINGS)
+    poisoned = tiny.episodes()
+    poisoned[2].observations["velocity"][5] = np.nan
+    with pytest.raises(DataError, match=r"episode 2.*velocity.*step 5"):
+        worldmodels.train(model, poisoned, SETTINGS)
+
+
+def test_bad_settings_are_named():
+    with pytest.raises(SpecError, match="latent=0"):
+        worldmodels.JEPA(tiny.SPEC, latent=0)
+    with pytest.raises(SpecError, match="batch=0"):
+        TrainingSettings(batch=0)
+    with pytest.raises(SpecError, match="learning_rate"):
+        TrainingSettings(learning_rate=float("nan"))
+
+
+def test_the_update_lowers_for_accelerators():
+    settings = SETTINGS
+    model = worldmodels.JEPA(tiny.SPEC, **SMALL)
+
+    def update(model, window):
+        graph, params, rest = nnx.split(model, nnx.Param, ...)
+        return jax.grad(lambda p: sum(losses(nnx.merge(graph, p, rest), settings, window).values()))(params)
+
+    for platform in ("cuda", "tpu"):
+        assert jax.export.export(jax.jit(update), platforms=[platform])(model, window()).platforms == (platform,)
