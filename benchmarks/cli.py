@@ -22,7 +22,15 @@ from worldmodels.errors import WorldModelError
 
 console = Console()
 Positional = tyro.conf.Positional
-EXPECTED = (PlannerError, WorldModelError, mpc.MPCError, tables.TableError, results.ResultError, report.ReportError, plots.MissingExtraError)
+EXPECTED = (
+    PlannerError,
+    WorldModelError,
+    mpc.MPCError,
+    tables.TableError,
+    results.ResultError,
+    report.ReportError,
+    plots.MissingExtraError,
+)
 
 
 class Bar:
@@ -30,7 +38,14 @@ class Bar:
 
     def __init__(self, label: str, unit: str):
         rate = TextColumn("{task.fields[rate]:>8.0f} " + unit + "/s")
-        columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
+        columns = (
+            TextColumn(label),
+            BarColumn(),
+            MofNCompleteColumn(),
+            rate,
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
         self.progress = Progress(*columns, console=console)
         self.task = self.progress.add_task(label, total=None, rate=0.0, note="")
 
@@ -41,7 +56,7 @@ class Bar:
     def __exit__(self, *_):
         self.progress.stop()
 
-    def __call__(self, done: int, total: int, note: str = ""):
+    def __call__(self, done: int, total: int | None, note: str = "") -> None:
         elapsed = self.progress.tasks[0].elapsed or 0.0
         self.progress.update(self.task, completed=done, total=total, note=note, rate=done / elapsed if elapsed else 0.0)
 
@@ -82,7 +97,15 @@ def collect(
     console.print(f"{out}: {len(dataset)} episodes, {dataset.frames} frames")
 
 
-def train(data: Positional[Path], out: Path, updates: int = 5_000, latent: int = 64, hidden: int = 128, seed: int = 0, skip_bad: bool = False) -> None:
+def train(
+    data: Positional[Path],
+    out: Path,
+    updates: int = 5_000,
+    latent: int = 64,
+    hidden: int = 128,
+    seed: int = 0,
+    skip_bad: bool = False,
+) -> None:
     """Learn a world model from a dataset.
 
     Args:
@@ -94,6 +117,7 @@ def train(data: Positional[Path], out: Path, updates: int = 5_000, latent: int =
         seed: of initialisation and batches.
         skip_bad: leave damaged episodes out instead of stopping.
     """
+    manifest.check_replaceable(out, "model")
     dataset = worldmodels.Dataset.open(data, skip_damaged=skip_bad)
     model = worldmodels.JEPA(dataset.spec, seed=seed, latent=latent, hidden=hidden)
     with Bar("train", "updates") as bar:
@@ -139,7 +163,15 @@ def evaluate(
         manifest.write_aside(json_file, json.dumps(summary, indent=1).encode())
 
 
-def distil(model: Positional[Path], out: Path, planner: str = "icem", horizon: int = 20, episodes: int = 5, rounds: int = 3, seed: int = 1_000) -> None:
+def distil(
+    model: Positional[Path],
+    out: Path,
+    planner: str = "icem",
+    horizon: int = 20,
+    episodes: int = 5,
+    rounds: int = 3,
+    seed: int = 1_000,
+) -> None:
     """Compile a model's planner into a policy that needs no search.
 
     Args:
@@ -151,13 +183,20 @@ def distil(model: Positional[Path], out: Path, planner: str = "icem", horizon: i
         rounds: of relabelling the states the policy itself visits.
         seed: of the first episode.
     """
-    agent = mpc.load_agent(model, planner_named(planner, horizon=horizon))
+    manifest.check_replaceable(out, "policy")
+    agent = mpc.PlanningAgent(worldmodels.load(model), mpc.LearnedCost(), planner_named(planner, horizon=horizon))
     environment = mpc.make(agent.model.spec.environment, action_repeat=agent.model.spec.action_repeat)
     settings = mpc.DistillationSettings(episodes=episodes, rounds=rounds)
 
     def show(report):
-        acted = "" if report.policy_return != report.policy_return else f", the policy's episodes returned {report.policy_return:.0f}"
-        console.print(f"round {report.round} of {report.rounds}: {report.states} labelled states, loss {report.loss:.4f}{acted}")
+        acted = (
+            ""
+            if report.policy_return != report.policy_return
+            else f", the policy's episodes returned {report.policy_return:.0f}"
+        )
+        console.print(
+            f"round {report.round} of {report.rounds}: {report.states} labelled states, loss {report.loss:.4f}{acted}"
+        )
 
     policy = mpc.distil(agent, environment, settings, seed=seed, progress=show)
     mpc.save_policy(mpc.PolicyAgent(agent.model, policy), out)

@@ -17,11 +17,12 @@ from rich.table import Table
 import mpc
 import planners
 import worldmodels
-from benchmarks import provenance, report, results
+from benchmarks import plots, provenance, report, results
 from benchmarks.open_loop import open_loop
 from worldmodels.files import write_aside
 
 RESULTS = Path(__file__).parent / "results" / "demo.jsonl"
+PICTURE = Path(__file__).parent.parent / "docs" / "images" / "demo.png"
 console = Console()
 
 
@@ -59,7 +60,7 @@ class Journal:
     def __init__(self, folder: Path):
         self.path = folder / "progress.jsonl"
         self.began = time.perf_counter()
-        self.seconds = dict.fromkeys(("collect", "train", "plan", "distil"), 0.0)
+        self.seconds: dict[str, float] = {"collect": 0.0, "train": 0.0, "plan": 0.0, "distil": 0.0}
 
     def write(self, event: str, **fields: Any) -> None:
         line = {"event": event, "seconds": round(time.perf_counter() - self.began, 2), **fields}
@@ -94,11 +95,18 @@ def learn(environment: mpc.Environment, settings: DemoSettings, journal: Journal
         known = len(data)
         with journal.stage("collect"):
             data = mpc.collect(
-                environment, episodes=known + settings.episodes, seed=seed, agent=agent, copies=settings.episodes, out=folder / "data"
+                environment,
+                episodes=known + settings.episodes,
+                seed=seed,
+                agent=agent,
+                copies=settings.episodes,
+                out=folder / "data",
             )
         new = [episode.total_return for episode in data[known:]]
         journal.write("round", round=round_ + 1, frames=data.frames, return_mean=float(np.mean(new)), returns=new)
-        say(f"round {round_ + 1} of {settings.rounds}: {data.frames} frames, the planner's episodes returned {np.mean(new):.0f}")
+        say(
+            f"round {round_ + 1} of {settings.rounds}: {data.frames} frames, the planner's episodes returned {np.mean(new):.0f}"
+        )
     raise AssertionError("unreachable: the last round returns")
 
 
@@ -172,7 +180,7 @@ def demo(out: Path = Path("runs/demo"), full: bool = False, record: bool = False
     Args:
         out: everything is written there; an older run is replaced.
         full: measure the planner on the true simulator here instead of reading its committed figures.
-        record: write the rows into benchmarks/results/demo.jsonl, from which README's table is made.
+        record: write the rows into benchmarks/results/demo.jsonl, from which README's table is made, and README's picture.
         seed: of data, model and search.
     """
     settings = DemoSettings()
@@ -188,7 +196,9 @@ def demo(out: Path = Path("runs/demo"), full: bool = False, record: bool = False
         "gradient": mpc.PlanningAgent(model, mpc.LearnedCost(), settings.gradient),
     }
     with journal.stage("distil"):
-        policy = mpc.distil(planning["gradient"], environment, settings.distillation, seed=seed + 1_000, progress=note_distil(journal))
+        policy = mpc.distil(
+            planning["gradient"], environment, settings.distillation, seed=seed + 1_000, progress=note_distil(journal)
+        )
     reacting = mpc.PolicyAgent(model, policy)
     mpc.save_policy(reacting, out / "policy")
 
@@ -217,6 +227,7 @@ def demo(out: Path = Path("runs/demo"), full: bool = False, record: bool = False
     page = report.write_report(out)
     if record:
         record_lines(summary, settings, seed)
+        plots.plot_demo(summary, json.loads((out / "open_loop.json").read_text()), PICTURE)
     show(summary, page)
 
 

@@ -12,7 +12,9 @@ def planner_classes() -> dict[str, type]:
     return {
         name.lower(): value
         for name, value in exported.items()
-        if inspect.isclass(value) and value is not planners.Planner and all(hasattr(value, m) for m in ("begin", "improve", "finish"))
+        if inspect.isclass(value)
+        and value is not planners.Planner
+        and all(hasattr(value, m) for m in ("begin", "improve", "finish"))
     }
 
 

@@ -46,7 +46,9 @@ def predict(model: JEPA, observation: jax.Array, actions: jax.Array) -> jax.Arra
     return jax.vmap(lambda latent: model.spec.flatten(model.readout(latent)))(jnp.concatenate([first[None], following]))
 
 
-def windows(model: JEPA, episodes: Episodes, horizon: int, count: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def windows(
+    model: JEPA, episodes: Episodes, horizon: int, count: int, random: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """`count` windows at random places: flattened observations [N, H+1, O] and normalised actions [N, H, A]."""
     long_enough = [episode for episode in episodes if len(episode) > horizon]
 

@@ -152,12 +152,55 @@ def plot_planners(lines: Sequence[dict], path: Path) -> Path:
             column[0].set_title(f"{task}\n{model}" if model else task, fontsize=9)
         legend = {name: one for axes in panels.flat for one, name in zip(*axes.get_legend_handles_labels(), strict=True)}
         figure.legend(legend.values(), legend.keys(), loc="outside upper center", ncols=min(len(legend), 2 + 2 * len(columns)))
-        aside = path.with_name(f"{path.name}.aside")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        options = {"metadata": {"Date": None}} if path.suffix == ".svg" else {"dpi": 160}
-        figure.savefig(aside, format=path.suffix.lstrip("."), transparent=True, **options)
-    os.replace(aside, path)
+        _write(figure, path)
     return path
+
+
+def plot_demo(summary: dict, open_loop: dict, path: Path) -> Path:
+    """The README's picture: returns of the rows beside one predicted and real trajectory and how the error grows.
+
+    Args:
+      summary, open_loop: what `sailplan demo` wrote to `summary.json` and `open_loop.json`.
+      path: `.svg` or `.png`, replaced whole.
+    """
+    rows, names = summary["rows"], open_loop["names"][:2]
+    seconds = [step * open_loop["seconds_per_step"] for step in open_loop["horizon"]]
+    example = open_loop["examples"][0]
+    with _drawing() as make_figure:
+        figure = make_figure(figsize=(10, 2.9), layout="constrained")
+        returns, trajectory, error = figure.subplots(1, 3)
+        for place, row in enumerate(rows):
+            returns.errorbar(row["return_mean"], -place, xerr=row["return_ci95"], marker="o", capsize=3, color=COLOURS["blue"])
+        returns.set_yticks([-place for place in range(len(rows))], [row["name"] for row in rows])
+        returns.set_xlim(0, 1000)
+        returns.set_xlabel("return on unseen seeds, 95 % interval")
+        colours = ("blue", "orange")
+        real = [
+            Series(name, example["time"], example["real"][name], colour) for name, colour in zip(names, colours, strict=False)
+        ]
+        guessed = [
+            Series("", example["time"], example["predicted"][name], colour, line="--")
+            for name, colour in zip(names, colours, strict=False)
+        ]
+        _draw_lines(trajectory, [*real, *guessed], Axis("seconds ahead"), Axis("real —, predicted - -"))
+        _legend(trajectory)
+        grown = [Series(name, seconds, open_loop["error"][name], colour) for name, colour in zip(names, colours, strict=False)]
+        copied = [
+            Series("", seconds, open_loop["copy_last_error"][name], colour, line=":")
+            for name, colour in zip(names, colours, strict=False)
+        ]
+        _draw_lines(error, [*grown, *copied], Axis("seconds ahead"), Axis("error —, of repeating the last ···"))
+        _write(figure, path)
+    return path
+
+
+def _write(figure: Any, path: Path) -> None:
+    """Save aside and rename; the same bytes for the same data."""
+    aside = path.with_name(f"{path.name}.aside")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    options = {"metadata": {"Date": None}} if path.suffix == ".svg" else {"dpi": 160}
+    figure.savefig(aside, format=path.suffix.lstrip("."), transparent=True, **options)
+    os.replace(aside, path)
 
 
 def _outcome(line: dict) -> str | None:

@@ -5,6 +5,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Float, PyTree
 
 import planners
@@ -26,7 +27,9 @@ class Agent(Protocol):
         """The state at the start of an episode."""
         ...
 
-    def act(self, state: Any, observation: Observation, *, elapsed: Any = 1.0, explore: bool = False, key: Array) -> tuple[Decision, Any]:
+    def act(
+        self, state: Any, observation: Observation, *, elapsed: Any = 1.0, explore: bool = False, key: Array
+    ) -> tuple[Decision, Any]:
         """One decision `elapsed` model steps after the last, its action in environment units."""
         ...
 
@@ -75,7 +78,7 @@ class PlanningAgent:
             cost=costs.OnModel(self.model, self.cost),
             terminal_cost=costs.TerminalOnModel(self.model, self.cost, self.planner.horizon),
             actions=box,
-            discount=self.discount,
+            discount=jnp.asarray(self.discount),
         )
 
     def reset(self, observation: Observation) -> AgentState:
@@ -112,7 +115,9 @@ def explored(action: Array, spec_action: Any, scale: float, key: Array) -> Array
 
 
 @partial(jax.jit, static_argnames="explore")
-def _act(agent: PlanningAgent, state: AgentState, observation: Observation, elapsed: Float[Array, ""], key: Array, *, explore: bool):
+def _act(
+    agent: PlanningAgent, state: AgentState, observation: Observation, elapsed: Float[Array, ""], key: Array, *, explore: bool
+):
     plan_key, noise_key = jax.random.split(key)
     latent = believe(agent.model, state, observation)
     elapsed = jnp.where(state.decisions == 0, 0.0, elapsed)
@@ -125,6 +130,5 @@ def _act(agent: PlanningAgent, state: AgentState, observation: Observation, elap
     return Decision(action=sent, plan=plan, cost=plan.cost, status=plan.status), state
 
 
-
 def _traced(observation: Observation) -> bool:
-    return any(isinstance(value, jax.core.Tracer) for value in jax.tree.leaves(observation))
+    return any(isinstance(value, Tracer) for value in jax.tree.leaves(observation))

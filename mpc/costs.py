@@ -101,7 +101,7 @@ class OnModel:
     task: TaskCost
 
     def __call__(self, latent, action, step):
-        return sum(self.terms(latent, action, step).values())
+        return sum(self.terms(latent, action, step).values(), start=jnp.zeros(()))
 
     def terms(self, latent, action, step):
         return self.task.running(self.model, latent, action, step)
@@ -136,6 +136,8 @@ def check(model: Any, task: Any, observation: dict[str, Any]) -> None:
         raise CostError(f"the cost reads {error} but the model's readouts are {names}.") from error
     for name, value in terms.items():
         if jnp.shape(value) != ():
-            raise CostError(f"the cost's term {name!r} has shape {jnp.shape(value)}: expected one number. Index or sum what it returns.")
+            raise CostError(
+                f"the cost's term {name!r} has shape {jnp.shape(value)}: expected one number. Index or sum what it returns."
+            )
         if not bool(jnp.isfinite(value)):
             raise CostError(f"the cost's term {name!r} is {float(value)} at the first observation: expected a finite number.")

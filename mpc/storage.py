@@ -14,7 +14,11 @@ from worldmodels import checkpoint, manifest
 
 def save_policy(agent: PolicyAgent, folder: str | Path) -> None:
     """Write perception and policy together: the folder acts on its own."""
-    settings = {"model": worldmodels.describe(agent.model), "policy": asdict(agent.policy.settings), "features": agent.policy.size}
+    settings = {
+        "model": worldmodels.describe(agent.model),
+        "policy": asdict(agent.policy.settings),
+        "features": agent.policy.size,
+    }
     checkpoint.save(folder, "policy", (agent.model, agent.policy), settings=settings, spec=agent.model.spec)
 
 
@@ -29,7 +33,9 @@ def load_policy(folder: str | Path) -> PolicyAgent:
     return PolicyAgent(*checkpoint.restore(folder, "policy", build))
 
 
-def load_agent(folder: str | Path, planner: planners.Planner, *, cost: Any = None, exploration: float = 0.3) -> PlanningAgent | PolicyAgent:
+def load_agent(
+    folder: str | Path, planner: planners.Planner, *, cost: Any = None, exploration: float = 0.3
+) -> PlanningAgent | PolicyAgent:
     """Whoever acts from `folder`: a policy by itself, a model under `planner` (by its learned cost unless `cost` is given)."""
     if manifest.read(folder).kind == "policy":
         return load_policy(folder)

@@ -78,7 +78,9 @@ def test_actions_are_in_environment_units_and_inside_their_bounds():
 def test_exploration_adds_noise_only_when_asked_and_stays_inside():
     acting = agent(100.0, exploration=0.5)
     state = acting.reset(tiny.observation())
-    explored = {float(acting.act(state, tiny.observation(), explore=True, key=jax.random.key(k))[0].action[0]) for k in range(20)}
+    explored = {
+        float(acting.act(state, tiny.observation(), explore=True, key=jax.random.key(k))[0].action[0]) for k in range(20)
+    }
     assert len(explored) > 5
     assert max(map(abs, explored)) <= 2.0
 

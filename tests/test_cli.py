@@ -46,7 +46,9 @@ def test_errors_are_one_line_and_exit_2(arguments, words, monkeypatch, tmp_path,
 
 
 def test_help_names_every_command():
-    shown = subprocess.run([sys.executable, "-m", "benchmarks.cli", "--help"], capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(
+        [sys.executable, "-m", "benchmarks.cli", "--help"], capture_output=True, text=True, check=True
+    ).stdout
     for command in ("collect", "train", "evaluate", "distil", "demo", "data", "readme", "doctor"):
         assert command in shown
 
@@ -57,7 +59,10 @@ def test_the_whole_job_at_a_tiny_size(monkeypatch, tmp_path, capsys):
     task = ("dm_control/cartpole-swingup-v0", "--action-repeat", "8")
     assert run("collect", *task, "--frames", "1200", "--out", "data", monkeypatch=monkeypatch) == 0
     assert run("data", "verify", "data", monkeypatch=monkeypatch) == 0
-    assert run("train", "data", "--out", "model", "--updates", "100", "--latent", "8", "--hidden", "16", monkeypatch=monkeypatch) == 0
+    assert (
+        run("train", "data", "--out", "model", "--updates", "100", "--latent", "8", "--hidden", "16", monkeypatch=monkeypatch)
+        == 0
+    )
     small = ("--horizon", "4", "--episodes", "1")
     assert run("evaluate", "model", *small, "--json", "figures.json", monkeypatch=monkeypatch) == 0
     figures = json.loads((tmp_path / "figures.json").read_text())

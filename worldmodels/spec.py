@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array
 
 from worldmodels.errors import SpecError
@@ -90,7 +90,7 @@ class Spec:
         """Length of the flattened observation."""
         return int(sum(np.prod(shape, dtype=int) for _, shape in self.observation))
 
-    def flatten(self, observation: Mapping[str, Array]) -> Array:
+    def flatten(self, observation: Mapping[str, Any]) -> Array:
         """Named quantities, each [..., *shape], side by side as [..., size]."""
         parts = []
         for name, shape in self.observation:
@@ -116,7 +116,7 @@ class Spec:
             value = observation[name]
             if np.shape(value) != (*batch, *shape):
                 raise SpecError(f"observation[{name!r}] has shape {np.shape(value)}: expected {(*batch, *shape)}.")
-            if isinstance(value, jax.core.Tracer):
+            if isinstance(value, Tracer):
                 continue
             array = np.asarray(value)
             if array.dtype.kind not in "fiub":

@@ -107,7 +107,9 @@ def start(model: JEPA, settings: TrainingSettings) -> TrainingState:
 
 
 @partial(jax.jit, static_argnames=("settings", "count"))
-def _advance(state: TrainingState, buffer: Buffer, rate: tuple[Array, Array], key: Array, *, settings: TrainingSettings, count: int):
+def _advance(
+    state: TrainingState, buffer: Buffer, rate: tuple[Array, Array], key: Array, *, settings: TrainingSettings, count: int
+):
     graph, params, rest = nnx.split(state.model, nnx.Param, ...)
     weights = {**vars(settings.objective), "readout": 1.0, "cost": 1.0}
 
