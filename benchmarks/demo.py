@@ -48,9 +48,9 @@ class DemoSettings:
     length: int = 5
     evaluated: int = 5
 
-    collector: planners.ICEM = planners.ICEM(horizon=20, samples=128)
-    cem: planners.CEM = planners.CEM(horizon=20, samples=128, iterations=4, elites=16)
-    gradient: planners.Gradient = planners.Gradient(horizon=20, starts=4, iterations=30)
+    collector: planners.ICEM = planners.ICEM(horizon=30, samples=128)
+    cem: planners.CEM = planners.CEM(horizon=30, samples=128, iterations=4, elites=16)
+    gradient: planners.Gradient = planners.Gradient(horizon=30, starts=4, iterations=30)
     distillation: mpc.DistillationSettings = mpc.DistillationSettings()
 
 
