@@ -51,6 +51,7 @@ class DemoSettings:
     collector: planners.ICEM = planners.ICEM(horizon=30, samples=128)
     cem: planners.CEM = planners.CEM(horizon=30, samples=128, iterations=4, elites=16)
     gradient: planners.Gradient = planners.Gradient(horizon=30, starts=4, iterations=30)
+    simulator: planners.ICEM = planners.ICEM(horizon=30, samples=64, iterations=2, elites=8, keep=4)
     distillation: mpc.DistillationSettings = mpc.DistillationSettings()
 
 
@@ -124,7 +125,7 @@ def simulator_agent(settings: DemoSettings) -> tuple[mpc.Environment, mpc.Planni
     """iCEM on MuJoCo itself, driven by the task's own reward as a cost: the ceiling."""
     environment = mpc.make(settings.task, action_repeat=settings.action_repeat, privileged=True)
     cost = mpc.cost(mpc.tasks.lookup(settings.task))
-    return environment, mpc.PlanningAgent(mpc.simulator(environment), cost, settings.collector)
+    return environment, mpc.PlanningAgent(mpc.simulator(environment), cost, settings.simulator)
 
 
 def rows_of(

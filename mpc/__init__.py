@@ -20,7 +20,7 @@ from mpc.evaluation import Evaluation, confidence_interval, evaluate
 from mpc.policy import Policy, PolicyAgent
 from mpc.random_agent import PinkAgent, RandomAgent
 from mpc.rendering import record, rendering_backend, write_gif
-from mpc.simulator import simulator
+from mpc.simulation import simulator
 from mpc.storage import load_agent, load_policy, save_policy
 
 __all__ = [

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PyTree
 import planners
 from mpc import costs
 from mpc.decision import Decision
-from mpc.simulator import simulator_problem
+from mpc.simulation import simulator_problem
 from planners import pytree, static
 from worldmodels.simulator import Simulator
 from worldmodels.spec import DiscreteAction

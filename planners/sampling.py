@@ -313,12 +313,19 @@ def _colouring(horizon: int, exponent: float) -> np.ndarray:
     return (coloured / np.sqrt((coloured**2).sum(1, keepdims=True))).astype(np.float32)
 
 
+def _normal(count: int, key: Array) -> Float[Array, " N"]:
+    """Standard normal numbers, cut at 5. Two flat halves, because XLA's CPU code for that takes a fifth of the time of
+    `jax.random.normal`, whose inverse error function it does not vectorise once it is fused with a reshape."""
+    halves = [jax.random.truncated_normal(half, -5.0, 5.0, ((count + 1) // 2,)) for half in jax.random.split(key)]
+    return jnp.concatenate(halves)[:count]
+
+
 def coloured_noise(count: int, horizon: int, size: int, exponent: float, *, key: Array) -> Float[Array, "N H A"]:
     """Standard normal noise whose power falls as 1 / frequency^exponent along the horizon.
 
     0 is white, 1 pink, 2 brown; unit variance at every step (Timmer & König 1995; Pinneri et al. 2020, section 3.1).
     """
-    white = jax.random.normal(key, (count, horizon, size))
+    white = _normal(count * horizon * size, key).reshape(count, horizon, size)
     if exponent == 0:
         return white
     return jnp.einsum("th,nha->nta", _colouring(horizon, float(exponent)), white)

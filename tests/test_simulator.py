@@ -12,7 +12,7 @@ import pytest
 import mpc.environment
 import planners
 from mpc import costs, tasks
-from mpc.simulator import SimulatorProblem, simulator, simulator_problem
+from mpc.simulation import SimulatorProblem, simulator, simulator_problem
 from worldmodels import kinematics
 from worldmodels.errors import SpecError
 from worldmodels.simulator import Engine, PhysicalState, Simulator

@@ -11,7 +11,7 @@ import pytest
 import mpc.environment
 from mpc import tasks
 from mpc.costs import CostError
-from mpc.simulator import simulator
+from mpc.simulation import simulator
 from mpc.tasks.tolerance import tolerance
 
 pytest.importorskip("dm_control")
