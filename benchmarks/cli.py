@@ -14,6 +14,7 @@ import mpc
 import worldmodels
 from benchmarks import doctor as doctor_page
 from benchmarks import plots, report, results, tables
+from benchmarks import speed as speed_benchmark
 from benchmarks.demo import demo
 from benchmarks.names import planner_named
 from planners import PlannerError
@@ -213,6 +214,27 @@ def data(action: Positional[Literal["info", "verify"]], folder: Positional[Path]
         console.print("every file matches its checksum")
 
 
+BENCHMARKS = {"speed": speed_benchmark.speed}
+"""What `sailplan bench` runs: functions of `quick` that write their own results file and return its new lines."""
+
+
+def bench(
+    which: Positional[Literal["speed"]],
+    quick: bool = False,
+    json_file: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
+) -> None:
+    """Measure, and write the lines into benchmarks/results/.
+
+    Args:
+        which: speed sets our planners beside PyTorch's, a plain scan and the machine's matmul rate.
+        quick: a look in a minute or two; nothing is written into benchmarks/results/.
+        json_file: write the lines there too.
+    """
+    lines = BENCHMARKS[which](quick=quick)
+    if json_file:
+        manifest.write_aside(json_file, json.dumps(lines, indent=1).encode())
+
+
 def readme(check: bool = False) -> None:
     """Write the tables of README.md and docs/ from benchmarks/results/; --check only says what is stale."""
     stale = tables.update([Path("README.md"), *sorted(Path("docs").glob("*.md"))], check=check)
@@ -235,6 +257,7 @@ def main() -> None:
         "distil": distil,
         "demo": demo,
         "data": data,
+        "bench": bench,
         "readme": readme,
         "doctor": doctor,
     }
