@@ -35,7 +35,6 @@ class DemoSettings:
       rounds: of train, plan, collect with the planner.
       episodes: collected a round.
       updates: a round; twice as many after the last.
-      length: model steps predicted open loop in training.
       evaluated: unseen seeds of each row.
     """
 
@@ -45,14 +44,14 @@ class DemoSettings:
     rounds: int = 6
     episodes: int = 2
     updates: int = 1_000
-    length: int = 5
+    training: worldmodels.TrainingSettings = worldmodels.TrainingSettings(batch=128)
     evaluated: int = 5
 
     collector: planners.ICEM = planners.ICEM(horizon=30, samples=128)
     cem: planners.CEM = planners.CEM(horizon=30, samples=128, iterations=4, elites=16)
     gradient: planners.Gradient = planners.Gradient(horizon=30, starts=4, iterations=30)
     simulator: planners.ICEM = planners.ICEM(horizon=30, samples=64, iterations=2, elites=8, keep=4)
-    distillation: mpc.DistillationSettings = mpc.DistillationSettings()
+    distillation: mpc.DistillationSettings = mpc.DistillationSettings(episodes=4, rounds=2)
 
 
 class Journal:
@@ -78,7 +77,7 @@ class Journal:
 
 def learn(environment: mpc.Environment, settings: DemoSettings, journal: Journal, folder: Path, seed: int) -> worldmodels.JEPA:
     """A few random episodes, then rounds of training and collecting with the planner."""
-    training = worldmodels.TrainingSettings(length=settings.length)
+    training = settings.training
     state = worldmodels.start(worldmodels.JEPA(environment.spec, seed=seed), training)
     with journal.stage("collect"):
         data = mpc.collect(environment, episodes=settings.random_episodes, seed=seed, out=folder / "data")
