@@ -13,7 +13,7 @@ from rich.table import Table
 import mpc
 import worldmodels
 from benchmarks import doctor as doctor_page
-from benchmarks import plots, report, results, tables
+from benchmarks import planner_bench, plots, report, results, tables
 from benchmarks import speed as speed_benchmark
 from benchmarks.demo import demo
 from benchmarks.names import planner_named
@@ -214,25 +214,56 @@ def data(action: Positional[Literal["info", "verify"]], folder: Positional[Path]
         console.print("every file matches its checksum")
 
 
-BENCHMARKS = {"speed": speed_benchmark.speed}
-"""What `sailplan bench` runs: functions of `quick` that write their own results file and return its new lines."""
+JSONFile = Annotated[Path | None, tyro.conf.arg(name="json")]
 
 
-def bench(
-    which: Positional[Literal["speed"]],
-    quick: bool = False,
-    json_file: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
-) -> None:
-    """Measure, and write the lines into benchmarks/results/.
+def bench_speed(quick: bool = False, json_file: JSONFile = None) -> None:
+    """Our planners beside PyTorch's, a plain scan and the machine's matmul rate, into benchmarks/results/speed.jsonl.
 
     Args:
-        which: speed sets our planners beside PyTorch's, a plain scan and the machine's matmul rate.
         quick: a look in a minute or two; nothing is written into benchmarks/results/.
         json_file: write the lines there too.
     """
-    lines = BENCHMARKS[which](quick=quick)
-    if json_file:
-        manifest.write_aside(json_file, json.dumps(lines, indent=1).encode())
+    write_lines(json_file, speed_benchmark.speed(quick=quick))
+
+
+def bench_planners(
+    tasks: tuple[str, ...] = (),
+    methods: tuple[str, ...] = (),
+    models: tuple[str, ...] = (),
+    seeds: int = 10,
+    resume: bool = False,
+    minutes: float = float("inf"),
+    json_file: JSONFile = None,
+) -> None:
+    """What every planner reaches against time and model evaluations, into benchmarks/results/planners.jsonl.
+
+    Args:
+        tasks: analytic problems and dm_control tasks; all if not given.
+        methods: planners by their names in lower case; all if not given.
+        models: some of analytic, simulator and jepa; all if not given.
+        seeds: keys or episodes that a cell averages over.
+        resume: leave out cells measured over as many seeds before, and use the models trained before.
+        minutes: begin no cell after so long.
+        json_file: write the new lines there too.
+    """
+    lines = planner_bench.bench_planners(tasks, methods, models, seeds, resume=resume, minutes=minutes)
+    write_lines(json_file, lines)
+
+
+def write_lines(path: Path | None, lines: list[dict[str, Any]]) -> None:
+    if path is not None:
+        manifest.write_aside(path, json.dumps(lines, indent=1).encode())
+
+
+Benchmark = (
+    Annotated[None, tyro.conf.subcommand("speed", constructor=bench_speed)]
+    | Annotated[None, tyro.conf.subcommand("planners", constructor=bench_planners)]
+)
+
+
+def bench(run: tyro.conf.OmitSubcommandPrefixes[tyro.conf.OmitArgPrefixes[Benchmark]]) -> None:
+    """Measure, and write the lines into benchmarks/results/."""
 
 
 def readme(check: bool = False) -> None:

@@ -1,0 +1,149 @@
+"""Every planner at a given amount of work, so that planners can be compared at equal model evaluations.
+
+A model evaluation is one application of dynamics and cost to one latent. Work is counted in trajectories, of `horizon` model
+evaluations each, and is the search's own: pricing and unrolling the plan that is returned is not counted. Derivatives count as
+what they cost in forward passes:
+
+- a gradient of a trajectory, 3 (Griewank & Walther 2008, section 4.5: at most 5);
+- iLQR's quadratic model of a trajectory, one for every column of the dynamics' Jacobian and of the cost's Hessian, that is
+  2 · (latent + action entries), beside one for the nominal plan, one to price it and one for each step length;
+- a simulation of tree search, one where it is valued by the rest of the plan (an upper bound), 1 / horizon without.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import planners
+from benchmarks.names import planner_classes, planner_named
+
+BACKWARD = 3  # forward passes in one gradient
+ROUNDS = 4  # iterations of planners that refit a distribution
+REFINING = 3  # gradient steps on the elites of CEMGradient
+STEP_LENGTHS = 10  # of iLQR's line search
+
+
+class Recipe(NamedTuple):
+    """How a planner's work is set and counted; `size` is the number of latent and action entries.
+
+    Attributes:
+      settings: (trajectories, size) -> the planner's settings besides the horizon.
+      trajectories: (planner, size) -> what one decision costs.
+      derivatives: whether the dynamics must be differentiable.
+      box, discrete: the actions it plans.
+    """
+
+    settings: Callable[[int, int], dict[str, Any]]
+    trajectories: Callable[[Any, int], float]
+    derivatives: bool = False
+    box: bool = True
+    discrete: bool = False
+
+
+def _refitted(samples: int) -> dict[str, Any]:
+    return {"samples": samples, "iterations": ROUNDS, "elites": max(2, samples // 8)}
+
+
+def _cem(budget: int, size: int) -> dict[str, Any]:
+    return _refitted(max(4, budget // ROUNDS))
+
+
+def _icem(budget: int, size: int) -> dict[str, Any]:
+    settings = _cem(budget, size)
+    return {**settings, "keep": max(1, settings["elites"] // 4)}
+
+
+def _rounds(budget: int, size: int) -> dict[str, Any]:
+    return {"samples": max(4, budget // ROUNDS), "iterations": ROUNDS}
+
+
+def _once(budget: int, size: int) -> dict[str, Any]:
+    return {"samples": max(4, budget), "iterations": 1}
+
+
+def _gradient(budget: int, size: int) -> dict[str, Any]:
+    """Four times as many steps as starts, as far as that divides."""
+    starts = max(1, round(math.sqrt(budget / BACKWARD / 4)))
+    return {"starts": starts, "iterations": max(1, budget // (BACKWARD * starts))}
+
+
+def _hybrid(budget: int, size: int) -> dict[str, Any]:
+    """An eighth of the candidates refined: (1 + (3 · 3 + 1) / 8) trajectories for each of them."""
+    settings = _refitted(max(4, round(budget / ROUNDS / (1 + (BACKWARD * REFINING + 1) / 8))))
+    return {**settings, "refined": settings["elites"], "steps": REFINING}
+
+
+def _ilqr_pass(steps: int, size: int) -> int:
+    return 2 + steps + 2 * size
+
+
+def _ilqr(budget: int, size: int) -> dict[str, Any]:
+    return {"iterations": max(1, budget // _ilqr_pass(STEP_LENGTHS, size)), "steps": STEP_LENGTHS}
+
+
+def _tree(budget: int, size: int) -> dict[str, Any]:
+    return {"simulations": max(1, budget // ROUNDS) * ROUNDS, "iterations": ROUNDS}
+
+
+def _sampled(planner: Any, size: int) -> float:
+    return planner.samples * planner.iterations
+
+
+RECIPES = {
+    "cem": Recipe(_cem, _sampled),
+    "icem": Recipe(_icem, lambda planner, size: sum(planner.population)),
+    "mppi": Recipe(_rounds, _sampled),
+    "randomshooting": Recipe(_rounds, _sampled),
+    "predictivesampling": Recipe(_once, _sampled),
+    "gradient": Recipe(_gradient, lambda planner, size: BACKWARD * planner.starts * planner.iterations, derivatives=True),
+    "cemgradient": Recipe(
+        _hybrid,
+        lambda planner, size: planner.iterations * (planner.samples + planner.refined * (BACKWARD * planner.steps + 1)),
+        derivatives=True,
+    ),
+    "ilqr": Recipe(_ilqr, lambda planner, size: planner.iterations * _ilqr_pass(planner.steps, size), derivatives=True),
+    "categoricalcem": Recipe(_cem, _sampled, box=False, discrete=True),
+    "treesearch": Recipe(
+        _tree,
+        lambda planner, size: planner.simulations * (1 if planner.rollout else 1 / planner.horizon),
+        discrete=True,
+    ),
+}
+"""Every exported planner by its name in lower case; a new one joins by one entry."""
+
+
+def recipe(method: str) -> Recipe:
+    """The recipe of a planner; `PlannerError` where there is none."""
+    if method not in RECIPES:
+        known = ", ".join(sorted(RECIPES))
+        raise planners.PlannerError(
+            f"planner {method!r} has no entry in benchmarks/planner_budgets.py: add one to RECIPES. It has {known}."
+        )
+    return RECIPES[method]
+
+
+def at_budget(method: str, *, horizon: int, trajectories: int, size: int) -> planners.Planner:
+    """The planner whose decision costs about `trajectories`, or the least it can do."""
+    return planner_named(method, horizon=horizon, **recipe(method).settings(trajectories, size))
+
+
+def model_evaluations(planner: planners.Planner, size: int) -> int:
+    """Applications of the model in one decision of `planner`, as the module's head counts them."""
+    return round(planner.horizon * recipe(type(planner).__name__.lower()).trajectories(planner, size))
+
+
+def obstacle_to(method: str, problem: planners.Problem) -> str | None:
+    """Why a planner does not apply to a problem, in words; None where it does."""
+    found, discrete = recipe(method), isinstance(problem.actions, planners.Discrete)
+    if discrete and not found.discrete:
+        return "plans no discrete actions"
+    if not discrete and not found.box:
+        return "plans discrete actions only"
+    if found.derivatives and not problem.differentiable:
+        return "needs derivatives, which a simulator does not have"
+    return None
+
+
+def methods() -> list[str]:
+    """Every exported planner that can be compared; each must have its recipe."""
+    return [name for name in planner_classes() if recipe(name)]
