@@ -1,8 +1,11 @@
 """The two action spaces a problem can have."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from planners.errors import ActionSpaceError
@@ -14,15 +17,15 @@ class Box:
     """Continuous actions between `low` and `high`, optionally limited in how fast they change.
 
     Attributes:
-      low, high: [A], finite, low < high.
+      low, high: [A], finite, low < high; lists and numbers become arrays.
       rate: [A], largest change of an action from one model step to the next; None for no limit.
       previous: [A], the action sent last; the first action of a plan stays within `rate` of it.
     """
 
-    low: Float[Array, " A"]
-    high: Float[Array, " A"]
-    rate: Float[Array, " A"] | None = None
-    previous: Float[Array, " A"] | None = None
+    low: Float[Array, " A"] | Any
+    high: Float[Array, " A"] | Any
+    rate: Float[Array, " A"] | Any | None = None
+    previous: Float[Array, " A"] | Any | None = None
 
     def __post_init__(self):
         for name in ("low", "high", "rate", "previous"):
@@ -37,7 +40,7 @@ class Box:
                 raise ActionSpaceError(f"{name} has shape {value.shape}: expected {self.low.shape}, as low and high.")
         if self.previous is not None and self.rate is None:
             raise ActionSpaceError("previous is given without rate: give both to limit the rate of change, or neither.")
-        if isinstance(self.low, jax.core.Tracer) or isinstance(self.high, jax.core.Tracer):
+        if isinstance(self.low, Tracer) or isinstance(self.high, Tracer):
             return
         low, high = np.asarray(self.low), np.asarray(self.high)
         if not (np.isfinite(low).all() and np.isfinite(high).all()):
@@ -46,7 +49,7 @@ class Box:
             )
         if not (low < high).all():
             raise ActionSpaceError(f"low={low}, high={high}: expected low < high in every dimension.")
-        if self.rate is not None and not isinstance(self.rate, jax.core.Tracer) and not (np.asarray(self.rate) > 0).all():
+        if self.rate is not None and not isinstance(self.rate, Tracer) and not (np.asarray(self.rate) > 0).all():
             raise ActionSpaceError(f"rate={np.asarray(self.rate)}: expected a positive rate in every dimension.")
 
     @property

@@ -11,6 +11,7 @@ import optax
 from jaxtyping import Array, Float
 
 from planners import augmented_lagrangian, sampling
+from planners.actions import Box
 from planners.errors import SettingError, require_fraction, require_positive
 from planners.gradient import differentiable_box, lagrangian_and_gradient
 from planners.parameterisation import PER_STEP, Parameterisation
@@ -86,7 +87,7 @@ def descend(
     problem: Problem, latent: Latent, plans: Float[Array, "R H A"], steps: int, learning_rate: Array, penalty: float
 ) -> Float[Array, "R H A"]:
     """`steps` Adam steps on each plan, projected; an entry whose derivative is not finite stays where it is."""
-    box = problem.actions
+    box: Box = problem.actions  # type: ignore[assignment]
     multipliers = augmented_lagrangian.no_multipliers(problem, latent, plans.shape[1])
     multipliers = jnp.broadcast_to(multipliers, (plans.shape[0], *multipliers.shape))
     adam = optax.scale_by_adam()
@@ -96,7 +97,7 @@ def descend(
         _, gradients = lagrangian_and_gradient(problem, latent, plans, multipliers, penalty)
         gradients = jnp.where(jnp.isfinite(gradients), gradients * box.half_range, 0.0)
         direction, state = adam.update(gradients, state)
-        plans = jax.vmap(box.project)(plans - learning_rate * box.half_range * direction)
+        plans = jax.vmap(box.project)(plans - learning_rate * box.half_range * jnp.asarray(direction))
         return (plans, state), None
 
     return jax.lax.scan(step, (plans, adam.init(plans)), length=steps)[0][0]

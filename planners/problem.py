@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Float, PyTree
 
 from planners.actions import Box, Discrete
@@ -56,10 +57,7 @@ class FunctionCost:
 
 
 class Distribution(Protocol):
-    """What a proposal (a policy) says of the next action."""
-
-    mean: Array
-    scale: Array
+    """What a proposal (a policy) says of the next action; with `mean` and `scale` where continuous, `logits` [n] where discrete."""
 
     def sample(self, *, key: Array) -> Action: ...
 
@@ -130,13 +128,13 @@ class Problem:
     """
 
     dynamics: Callable[[Latent, Action, Any], Latent]
-    cost: Cost
+    cost: Cost | Any
     actions: Box | Discrete
     terminal_cost: Callable[[Latent], Float[Array, ""]] = zero_terminal
     continues: Callable[[Latent, Action], Float[Array, ""]] = never_ends
-    discount: Float[Array, ""] = 1.0  # type: ignore[assignment]
+    discount: Float[Array, ""] | Any = 1.0
     noise: Array | None = None
-    proposal: Callable[[Latent], Distribution] | None = None
+    proposal: Callable[[Latent], Distribution | Any] | None = None
     constraints: Callable[[Latent, Action, Step], Float[Array, " C"]] | None = None
     risk: Risk = static(default=MEAN)
 
@@ -148,7 +146,7 @@ class Problem:
         object.__setattr__(self, "discount", jnp.asarray(self.discount, jnp.float32))
         if not isinstance(self.actions, Box | Discrete):
             raise ActionSpaceError(f"actions={self.actions!r}: expected planners.Box(low, high) or planners.Discrete(n).")
-        if not isinstance(self.discount, jax.core.Tracer) and not 0 < float(self.discount) <= 1:
+        if not isinstance(self.discount, Tracer) and not 0 < float(self.discount) <= 1:
             raise SettingError(f"discount={float(self.discount)}: expected a number in (0, 1].")
 
     @property

@@ -341,4 +341,5 @@ def coloured_noise(count: int, horizon: int, size: int, exponent: float, *, key:
 def fresh_noise(search: SamplingSearch, count: int, exponent: float = 0.0) -> Float[Array, "N K A"]:
     """This iteration's noise, the same for the same key however the search is sliced."""
     key = jax.random.fold_in(search.key, search.iteration)
-    return coloured_noise(count, *search.mean.shape, exponent, key=key)
+    steps, size = search.mean.shape
+    return coloured_noise(count, steps, size, exponent, key=key)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from planners import Box, Discrete, Problem
+from planners.actions import require_box
 
 
 class Case(NamedTuple):
@@ -34,7 +35,8 @@ def reference_cost(problem: Problem, latent, actions, future: int = 0) -> float:
 
 def do_nothing(case: Case) -> float:
     """J of the middle of the box, the cold start."""
-    middle = jnp.broadcast_to(case.problem.actions.middle, (case.horizon, *case.problem.actions.shape))
+    box = require_box(case.problem.actions, "do_nothing")
+    middle = jnp.broadcast_to(box.middle, (case.horizon, *box.shape))
     return reference_cost(case.problem, case.latent, middle)
 
 
