@@ -7,6 +7,7 @@ from planners.errors import ActionSpaceError, PlannerError, ProblemShapeError, S
 from planners.gradient import Gradient
 from planners.hybrid import CEMGradient
 from planners.icem import ICEM
+from planners.ilqr import ILQR
 from planners.mppi import MPPI
 from planners.parameterisation import PER_STEP, Knots, Parameterisation, PerStep
 from planners.plan import Diagnostics, Incumbent, Plan, Status
@@ -15,10 +16,12 @@ from planners.predictive_sampling import PredictiveSampling
 from planners.problem import MEAN, WORST, Cost, FunctionCost, Problem, Risk, Scores, cvar
 from planners.pytree import pytree, static
 from planners.random_shooting import RandomShooting
+from planners.tree_search import TreeSearch
 
 __all__ = [
     "CEM",
     "ICEM",
+    "ILQR",
     "MEAN",
     "MPPI",
     "PER_STEP",
@@ -47,6 +50,7 @@ __all__ = [
     "Scores",
     "SettingError",
     "Status",
+    "TreeSearch",
     "cvar",
     "plan",
     "pytree",

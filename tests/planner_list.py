@@ -37,7 +37,10 @@ MEMBERS = [
     Member("mppi-smooth", lambda horizon: planners.MPPI(horizon, iterations=16, smoothness=0.01)),
     Member("cem-gradient", lambda horizon: planners.CEMGradient(horizon, iterations=6), accuracy=0.02),
     Member("categorical-cem", lambda horizon: planners.CategoricalCEM(horizon), discrete=True),
-    Member("gradient", lambda horizon: planners.Gradient(horizon, starts=16, iterations=60), constraints=False),
+    Member("gradient", lambda horizon: planners.Gradient(horizon, starts=16, iterations=60)),
+    Member("ilqr", lambda horizon: planners.ILQR(horizon, iterations=12), local=True),
+    Member("tree-search", lambda horizon: planners.TreeSearch(horizon, simulations=512), discrete=True),
+    Member("tree-search-sampled", lambda horizon: planners.TreeSearch(horizon, simulations=512), accuracy=0.5, local=True),
 ]
 
 CONTINUOUS = [member for member in MEMBERS if not member.discrete]
