@@ -70,7 +70,7 @@ def _gradient(budget: int, size: int) -> dict[str, Any]:
 def _hybrid(budget: int, size: int) -> dict[str, Any]:
     """An eighth of the candidates refined: (1 + (3 · 3 + 1) / 8) trajectories for each of them."""
     settings = _refitted(max(4, round(budget / ROUNDS / (1 + (BACKWARD * REFINING + 1) / 8))))
-    return {**settings, "refined": settings["elites"], "steps": REFINING}
+    return {**settings, "refined": max(1, settings["samples"] // 8), "steps": REFINING}
 
 
 def _ilqr_pass(steps: int, size: int) -> int:
