@@ -5,12 +5,14 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, PyTree
 
 import planners
 from mpc import costs
 from mpc.decision import Decision
+from mpc.packing import Structure, pack, unpack
 from mpc.simulation import simulator_problem
 from planners import pytree, static
 from worldmodels.simulator import Simulator
@@ -86,15 +88,17 @@ class PlanningAgent:
         self.model.spec.check_observation(observation)
         if not _traced(observation):
             costs.check(self.model, self.cost, observation)
-        return _reset(self, observation)
+        return _reset(*pack(self), observation)
 
     def act(self, state: AgentState, observation: Observation, *, elapsed: Any = 1.0, explore: bool = False, key: Array):
         self.model.spec.check_observation(observation)
-        return _act(self, state, observation, jnp.asarray(elapsed, jnp.float32), key, explore=explore)
+        elapsed = elapsed if isinstance(elapsed, jax.Array) else np.float32(elapsed)
+        return _act(*pack(self), state, observation, elapsed, key, explore=explore)
 
 
-@jax.jit
-def _reset(agent: PlanningAgent, observation: Observation) -> AgentState:
+@partial(jax.jit, static_argnums=1)
+def _reset(leaves: list[Array], structure: Structure, observation: Observation) -> AgentState:
+    agent: PlanningAgent = unpack(leaves, structure)
     action = agent.model.spec.action
     nothing = jnp.zeros(action.shape, jnp.int32 if isinstance(action, DiscreteAction) else jnp.float32)
     return AgentState(agent.model.start(observation), nothing, agent.planner.init(agent.problem()), jnp.zeros((), jnp.int32))
@@ -114,10 +118,9 @@ def explored(action: Array, spec_action: Any, scale: float, key: Array) -> Array
     return jnp.clip(action + scale * jax.random.normal(key, action.shape), -1, 1)
 
 
-@partial(jax.jit, static_argnames="explore")
-def _act(
-    agent: PlanningAgent, state: AgentState, observation: Observation, elapsed: Float[Array, ""], key: Array, *, explore: bool
-):
+@partial(jax.jit, static_argnums=1, static_argnames="explore")
+def _act(leaves, structure: Structure, state: AgentState, observation: Observation, elapsed, key: Array, *, explore: bool):
+    agent: PlanningAgent = unpack(leaves, structure)
     plan_key, noise_key = jax.random.split(key)
     latent = believe(agent.model, state, observation)
     elapsed = jnp.where(state.decisions == 0, 0.0, elapsed)

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from scipy.special import stdtrit
 
-from mpc.acting import decide, play
+from mpc.acting import play
 from mpc.environment import Environment
 from planners.errors import require_positive
 from worldmodels.data.episode import Episodes
@@ -71,9 +71,10 @@ def time_decisions(agent: Any, observations: dict[str, np.ndarray], seed: int = 
     sequence = [{name: value[t] for name, value in observations.items()} for t in range(min(length, count))]
     state = agent.reset(sequence[0])
     milliseconds = []
-    for step, observation in zip(range(count + WARM_UP), itertools.cycle(sequence)):
+    keys = jax.block_until_ready(list(jax.random.split(jax.random.key(seed), count + WARM_UP)))
+    for key, observation in zip(keys, itertools.cycle(sequence), strict=False):
         start = time.perf_counter()
-        decision, state = decide(agent, state, observation, np.uint32(seed), np.int32(step), explore=False)
+        decision, state = agent.act(state, observation, key=key)
         np.asarray(decision.action)
         jax.block_until_ready((decision, state))
         milliseconds.append((time.perf_counter() - start) * 1000)

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from mpc.agent import AgentState, Observation, believe, explored
 from mpc.decision import Decision
+from mpc.packing import Structure, pack, unpack
 from planners import pytree, static
 from worldmodels.networks import MLP
 from worldmodels.spec import DiscreteAction, Spec
@@ -87,22 +88,24 @@ class PolicyAgent:
 
     def reset(self, observation: Observation) -> AgentState:
         self.model.spec.check_observation(observation)
-        return _reset(self, observation)
+        return _reset(*pack(self), observation)
 
     def act(self, state: AgentState, observation: Observation, *, elapsed: Any = 1.0, explore: bool = False, key: Array):
         self.model.spec.check_observation(observation)
-        return _act(self, state, observation, key, explore=explore)
+        return _act(*pack(self), state, observation, key, explore=explore)
 
 
-@jax.jit
-def _reset(agent: PolicyAgent, observation: Observation) -> AgentState:
+@partial(jax.jit, static_argnums=1)
+def _reset(leaves: list[Array], structure: Structure, observation: Observation) -> AgentState:
+    agent: PolicyAgent = unpack(leaves, structure)
     action = agent.model.spec.action
     nothing = jnp.zeros(action.shape, jnp.int32 if isinstance(action, DiscreteAction) else jnp.float32)
     return AgentState(agent.model.start(observation), nothing, (), jnp.zeros((), jnp.int32))
 
 
-@partial(jax.jit, static_argnames="explore")
-def _act(agent: PolicyAgent, state: AgentState, observation: Observation, key: Array, *, explore: bool):
+@partial(jax.jit, static_argnums=1, static_argnames="explore")
+def _act(leaves: list[Array], structure: Structure, state: AgentState, observation: Observation, key: Array, *, explore: bool):
+    agent: PolicyAgent = unpack(leaves, structure)
     latent = believe(agent.model, state, observation)
     action = agent.policy(agent.model.features(latent)).mean
     if explore:
