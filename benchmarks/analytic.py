@@ -118,10 +118,10 @@ def obstacle(horizon: int = 20) -> Case:
     return Case(_problem(_walk, _bruises, _box(1.0, 1.0), _to_goal), jnp.zeros(2), horizon, 0.0)
 
 
-# A grid with a key in one corner and the door it opens in the opposite one; 0 free, 1 wall.
+# A grid with a key at the end of one passage and the door it opens at the end of another; 0 free, 1 wall.
 GRID = np.array([[0, 0, 0, 0, 0], [0, 1, 1, 1, 0], [0, 0, 0, 0, 0], [1, 1, 0, 1, 0], [0, 0, 0, 1, 0]])
 SIDE = len(GRID)
-KEY, DOOR = (4, 0), (4, 4)
+KEY, DOOR = (4, 2), (4, 4)
 MOVES = np.array([[-1, 0], [1, 0], [0, -1], [0, 1]])
 TOLL, PRIZE = 0.05, 5.0  # a move onto every third square costs twice the toll
 
@@ -162,12 +162,12 @@ def _prize(situation):
     return jnp.asarray(PRIZES)[situation]
 
 
-def puzzle(horizon: int = 16) -> Case:
+def puzzle(horizon: int = 10) -> Case:
     """Fetch the key, then leave by the door, every step at a toll: the optimum by dynamic programming over 50 situations.
 
     The way left is charged at the end, so that coming nearer counts, and the open door has a prize.
     """
-    start = 2 * SIDE  # row 2, column 0, without the key
+    start = 2 * SIDE + 2  # row 2, column 2, without the key
     value = PRIZES.astype(np.float64)
     for _ in range(horizon):
         value = (TOLLS + value[TRANSITIONS]).min(1)

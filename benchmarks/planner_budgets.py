@@ -18,7 +18,8 @@ import planners
 from benchmarks.names import planner_classes, planner_named
 
 BACKWARD = 3  # forward passes in one gradient
-ROUNDS = 4  # iterations of planners that refit a distribution
+ROUNDS = 4  # least iterations of planners that refit a distribution
+CANDIDATES = 256  # most candidates in one of them
 REFINING = 3  # gradient steps on the elites of CEMGradient
 STEP_LENGTHS = 10  # of iLQR's line search
 
@@ -40,21 +41,20 @@ class Recipe(NamedTuple):
     discrete: bool = False
 
 
-def _refitted(samples: int) -> dict[str, Any]:
-    return {"samples": samples, "iterations": ROUNDS, "elites": max(2, samples // 8)}
+def _rounds(budget: int, size: int) -> dict[str, Any]:
+    """At least `ROUNDS` iterations, and as many more as it takes to keep them at `CANDIDATES`."""
+    iterations = max(ROUNDS, budget // CANDIDATES)
+    return {"samples": max(4, round(budget / iterations)), "iterations": iterations}
 
 
 def _cem(budget: int, size: int) -> dict[str, Any]:
-    return _refitted(max(4, budget // ROUNDS))
+    settings = _rounds(budget, size)
+    return {**settings, "elites": max(2, settings["samples"] // 8)}
 
 
 def _icem(budget: int, size: int) -> dict[str, Any]:
     settings = _cem(budget, size)
     return {**settings, "keep": max(1, settings["elites"] // 4)}
-
-
-def _rounds(budget: int, size: int) -> dict[str, Any]:
-    return {"samples": max(4, budget // ROUNDS), "iterations": ROUNDS}
 
 
 def _once(budget: int, size: int) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def _gradient(budget: int, size: int) -> dict[str, Any]:
 
 def _hybrid(budget: int, size: int) -> dict[str, Any]:
     """An eighth of the candidates refined: (1 + (3 · 3 + 1) / 8) trajectories for each of them."""
-    settings = _refitted(max(4, round(budget / ROUNDS / (1 + (BACKWARD * REFINING + 1) / 8))))
+    settings = _cem(round(budget / (1 + (BACKWARD * REFINING + 1) / 8)), size)
     return {**settings, "refined": max(1, settings["samples"] // 8), "steps": REFINING}
 
 
