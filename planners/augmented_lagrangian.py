@@ -66,7 +66,7 @@ def _constrained_score(problem: Problem, latent: Latent, actions: Array, noise: 
     def step(carry, inputs):
         latent, total, weight, violation = carry
         action, noise, t = inputs
-        constraints = jnp.where(weight > 0, problem.constraints(latent, action, t), 0.0)
+        constraints = jnp.where(weight > 0, problem.constraints(latent, action, t), 0.0)  # type: ignore[misc]
         total, weight, violation = problem.accumulate(latent, action, t, total, weight, violation)
         return (problem.dynamics(latent, action, noise), total, weight, violation), constraints
 

@@ -6,7 +6,7 @@ actions (Henaff et al. 2017, "Model-based planning with discrete and continuous 
     u ← u − optimizer(∂L/∂u),    a = middle + half_range · u projected into the box,  or  a = middle + half_range · tanh(u)
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int
 from planners import augmented_lagrangian, proposals, sampling
 from planners.actions import Box, require_box
 from planners.errors import ProblemShapeError, SettingError, require_positive
-from planners.plan import Diagnostics, Incumbent, Status, finite_or_inf
+from planners.plan import Diagnostics, Incumbent, finite_or_inf
 from planners.problem import Latent, Problem
 from planners.pytree import pytree
 from planners.warm_start import shift
@@ -66,8 +66,8 @@ class Gradient:
     horizon: int
     starts: int = 16
     iterations: int = 10
-    learning_rate: float = 0.1
-    decay: float = 0.1
+    learning_rate: float = 0.2
+    decay: float = 0.3
     bound: str = "project"
     spread: float = 0.5
     exponent: float = 2.0
@@ -157,10 +157,9 @@ class Gradient:
             candidates=search.actions[:, 0],
             weights=jax.nn.softmax(-costs.clip(max=1e30)),
             diagnostics=search.diagnostics,
+            converged=search.gradient_norm < self.tolerance,
         )
-        converged = (search.gradient_norm < self.tolerance) & (plan.status == Status.BUDGET_SPENT)
-        status = jnp.where(converged, Status.CONVERGED, plan.status).astype(jnp.int32)
-        return replace(plan, status=status), best.actions
+        return plan, best.actions
 
     def _starts(self, problem: Problem, latent: Latent, warm: Array, key: Array) -> Float[Array, "S H A"]:
         """The warm start first, unchanged; then plans of the proposal; then noise around the warm start."""

@@ -63,8 +63,8 @@ class Flat(NamedTuple):
     def costs(self, latents: Latent, action: Array, step: Array) -> Float[Array, " M"]:
         return jax.vmap(self.problem.cost, in_axes=(0, None, None))(latents, action, step)
 
-    def residuals(self, latents: Latent, action: Array, step: Array) -> Float[Array, "M R"] | None:
-        """The cost's residuals in every future; None where the cost is no sum of squares."""
+    def residuals(self, latents: Latent, action: Array, step: Array) -> Any:
+        """The cost's residuals [M, R]; None where the cost is no sum of squares."""
         return jax.vmap(self.problem.cost.residuals, in_axes=(0, None, None))(latents, action, step)
 
     def constraints(self, latents: Latent, action: Array, step: Array) -> Float[Array, "M C"]:

@@ -5,7 +5,7 @@
 over M futures, p_m = D^m / Σ D^m. A plan's discounted rewards and last value then add up to −J, J the mean over the futures.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -135,7 +135,7 @@ def _candidates(problem: Problem, guide: Guide, now: Situation, *, limited: bool
     Sampled actions have an even prior: how often a policy draws an action already says how likely it is
     (Hubert et al. 2021, section 4.2).
     """
-    proposal = None if problem.proposal is None else problem.proposal(jax.tree.map(lambda x: x[0], now.latents))
+    proposal: Any = None if problem.proposal is None else problem.proposal(jax.tree.map(lambda x: x[0], now.latents))
     if isinstance(problem.actions, Discrete):
         logits = jnp.zeros(problem.actions.n) if proposal is None else proposal.logits
         return jnp.arange(problem.actions.n), jnp.where(jnp.isfinite(logits).all(), logits, 0.0)
