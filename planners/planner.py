@@ -48,7 +48,9 @@ class Planner(Protocol):
         ...
 
 
-def plan(planner: Planner, problem: Problem, latent: Latent, state: State, *, elapsed: Any = 1.0, key: Array) -> tuple[Plan, State]:
+def plan(
+    planner: Planner, problem: Problem, latent: Latent, state: State, *, elapsed: Any = 1.0, key: Array
+) -> tuple[Plan, State]:
     """Search with all of the planner's iterations in one compiled call.
 
     Compiles once per planner and per structure of `problem`; new weights, goals, noise or latents do not compile again.
