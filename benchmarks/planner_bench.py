@@ -193,6 +193,7 @@ def cold_plans(case: Case, planner: planners.Planner, seeds: int) -> dict[str, A
         "cost_mean": float(np.mean(reached)),
         **_interval("cost_ci95", reached),
         "regret_mean": float(np.mean(reached)) - case.optimum,
+        **_interval("regret_ci95", reached),
         "violation_mean": float(np.mean(violations)),
         **_latency(milliseconds),
         "episodes": seeds,

@@ -126,7 +126,7 @@ def bar_panel(
 
 
 def plot_planners(lines: Sequence[dict], path: Path) -> Path:
-    """What each planner reaches against decision time and against model evaluations, one column of panels a task and model.
+    """What each planner reaches against decision time and, below it, against model evaluations: two rows a model, a column a task.
 
     Args:
       lines: of `benchmarks/results/planners.jsonl`; cells that differ only in their seed become one point with a 95 % interval.
@@ -135,25 +135,35 @@ def plot_planners(lines: Sequence[dict], path: Path) -> Path:
     Raises:
       ValueError: no line holds a return or a cost.
     """
-    columns = group([line for line in lines if _outcome(line)], "task", "model")
-    if not columns:
+    blocks = group([line for line in lines if _outcome(line)], "model")
+    if not blocks:
         text = f"{len(lines)} lines, none with return_mean or cost_mean: nothing to plot."
         raise ValueError(f"{text} Expected the lines of benchmarks/results/planners.jsonl.")
-    methods = sorted({line["method"] for cells in columns.values() for line in cells})
-    axes_of_x = (("decision_ms_p50", Axis("decision time, ms", True)), ("model_evaluations", Axis("model evaluations", True)))
+    methods = sorted({line["method"] for block in blocks.values() for line in block})
+    columns = max(len(group(block, "task")) for block in blocks.values())
     with _drawing() as make_figure:
-        figure = make_figure(figsize=(0.6 + 3.4 * len(columns), 5.6), layout="constrained")
-        panels = figure.subplots(2, len(columns), squeeze=False)
-        for column, ((task, model), cells) in zip(panels.T, sorted(columns.items()), strict=True):
-            metric = str(_outcome(cells[0]))
-            y = Axis({"return_mean": "return", "cost_mean": "cost reached"}[metric])
-            for axes, (field, x) in zip(column, axes_of_x, strict=True):
-                _draw_lines(axes, _planner_series(cells, methods, field, metric), x, y)
-            column[0].set_title(f"{task}\n{model}" if model else task, fontsize=9)
+        figure = make_figure(figsize=(0.6 + 3.4 * columns, 0.4 + 5.2 * len(blocks)), layout="constrained")
+        panels = figure.subplots(2 * len(blocks), columns, squeeze=False)
+        for place, ((model,), block) in enumerate(sorted(blocks.items())):
+            _draw_block(panels[2 * place : 2 * place + 2], model, block, methods)
         legend = {name: one for axes in panels.flat for one, name in zip(*axes.get_legend_handles_labels(), strict=True)}
-        figure.legend(legend.values(), legend.keys(), loc="outside upper center", ncols=min(len(legend), 2 + 2 * len(columns)))
+        figure.legend(legend.values(), legend.keys(), loc="outside upper center", ncols=min(len(legend), 2 + 2 * columns))
         _write(figure, path)
     return path
+
+
+def _draw_block(panels: Any, model: str, lines: Sequence[dict], methods: Sequence[str]) -> None:
+    """The tasks of one model, in columns of two panels; columns left over stay empty."""
+    tasks = sorted(group(lines, "task").items())
+    axes_of_x = (("decision_ms_p50", Axis("decision time, ms", True)), ("model_evaluations", Axis("model evaluations", True)))
+    for column, ((task,), cells) in zip(panels.T, tasks, strict=False):
+        metric = str(_outcome(cells[0]))
+        for axes, (field, x) in zip(column, axes_of_x, strict=True):
+            _draw_lines(axes, _planner_series(cells, methods, field, metric), x, OUTCOMES[metric])
+        column[0].set_title(f"{task}\n{model}" if model else task, fontsize=9)
+    for column in panels.T[len(tasks) :]:
+        for axes in column:
+            axes.set_axis_off()
 
 
 def plot_demo(summary: dict, open_loop: dict, path: Path) -> Path:
@@ -203,8 +213,17 @@ def _write(figure: Any, path: Path) -> None:
     os.replace(aside, path)
 
 
+OUTCOMES = {
+    "return_mean": Axis("return"),
+    "regret_mean": Axis("cost above the optimum", logarithmic=True),
+    "cost_mean": Axis("cost reached"),
+}
+"""What planners are judged by, the first of these that was measured."""
+RESOLVED = 1e-6  # float32 tells no smaller costs apart
+
+
 def _outcome(line: dict) -> str | None:
-    return next((metric for metric in ("return_mean", "cost_mean") if line.get(metric) is not None), None)
+    return next((metric for metric in OUTCOMES if line.get(metric) is not None), None)
 
 
 def _planner_series(lines: Sequence[dict], methods: Sequence[str], field: str, metric: str) -> list[Series]:
@@ -215,7 +234,7 @@ def _planner_series(lines: Sequence[dict], methods: Sequence[str], field: str, m
         for cell in group([line for line in lines if line["method"] == method], "settings").values():
             x, (y, interval) = mean_and_interval(cell, field)[0], mean_and_interval(cell, metric)
             if x is not None and y is not None:
-                points.append((x, y, interval or 0.0))
+                points.append((x, max(y, RESOLVED) if OUTCOMES[metric].logarithmic else y, interval or 0.0))
         if points:
             x, y, intervals = zip(*sorted(points), strict=True)
             series.append(Series(method, x, y, interval=intervals, marker="os^Dv<>"[index % 7], **distinct(index)))
