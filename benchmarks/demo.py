@@ -165,8 +165,14 @@ def film(environment: mpc.Environment, evaluations: dict[str, mpc.Evaluation], f
 
 def record_lines(summary: dict[str, Any], settings: DemoSettings, seed: int) -> None:
     """Append the rows to benchmarks/results/demo.jsonl, from which README's table is made."""
-    described = {"action_repeat": settings.action_repeat, "horizon": settings.collector.horizon, "rounds": settings.rounds}
+    searches = {
+        "simulator": settings.simulator,
+        "cem": settings.cem,
+        "gradient": settings.gradient,
+        "policy": settings.gradient,
+    }
     for row in summary["rows"]:
+        described = {"action_repeat": settings.action_repeat, "planner": repr(searches.get(row["name"]))}
         cell = {"benchmark": "demo", "task": summary["task"], "method": row["name"], "settings": described, "seed": seed}
         metrics = {name: value for name, value in row.items() if name not in ("name", "note")}
         frames = summary["frames"] if row["name"] in ("cem", "gradient", "policy") else 0
@@ -224,6 +230,7 @@ def demo(out: Path = Path("runs/demo"), full: bool = False, record: bool = False
         "machine": provenance.machine(),
     }
     write_json(out / "summary.json", summary)
+    environment.close()
     page = report.write_report(out)
     if record:
         record_lines(summary, settings, seed)

@@ -49,15 +49,16 @@ def predict(model: JEPA, observation: jax.Array, actions: jax.Array) -> jax.Arra
 def windows(
     model: JEPA, episodes: Episodes, horizon: int, count: int, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`count` windows at random places: flattened observations [N, H+1, O] and normalised actions [N, H, A]."""
+    """`count` windows, the examples at the start of their episodes, the others at random places: flattened observations [N, H+1, O] and normalised actions [N, H, A]."""
     long_enough = [episode for episode in episodes if len(episode) > horizon]
 
-    def one(episode: Episode) -> tuple[np.ndarray, np.ndarray]:
-        start = int(random.integers(len(episode) - horizon))
+    def one(episode: Episode, start: int) -> tuple[np.ndarray, np.ndarray]:
         flat = np.asarray(model.spec.flatten({k: v[start : start + horizon + 1] for k, v in episode.observations.items()}))
         return flat, model.spec.action.normalise(episode.actions[start : start + horizon])
 
-    drawn = [one(long_enough[i % len(long_enough)]) for i in range(count)]
+    chosen = [long_enough[i % len(long_enough)] for i in range(count)]
+    starts = [0 if i < EXAMPLES else int(random.integers(len(episode) - horizon)) for i, episode in enumerate(chosen)]
+    drawn = [one(episode, start) for episode, start in zip(chosen, starts, strict=True)]
     return np.stack([flat for flat, _ in drawn]), np.stack([actions for _, actions in drawn])
 
 

@@ -75,6 +75,7 @@ class Camera:
         if model.ncam:
             self._view.type, self._view.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED.value, 0
         self._release = weakref.finalize(self, _release, self._context, self._drawing)
+        self._release.atexit = False  # by then the driver may be gone, and the process takes the context along
 
     def fits(self, model: mujoco.MjModel, width: int, height: int) -> bool:
         """Whether this camera was made for that model and size."""
