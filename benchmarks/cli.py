@@ -231,6 +231,7 @@ def bench_planners(
     tasks: tuple[str, ...] = (),
     methods: tuple[str, ...] = (),
     models: tuple[str, ...] = (),
+    budgets: tuple[int, ...] = (),
     seeds: int = 10,
     resume: bool = False,
     minutes: float = float("inf"),
@@ -242,12 +243,13 @@ def bench_planners(
         tasks: analytic problems and dm_control tasks; all if not given.
         methods: planners by their names in lower case; all if not given.
         models: some of analytic, simulator and jepa; all if not given.
+        budgets: trajectories a decision, as in benchmarks/planner_bench.py; all if not given.
         seeds: keys or episodes that a cell averages over.
         resume: leave out cells measured over as many seeds before, and use the models trained before.
         minutes: begin no cell after so long.
         json_file: write the new lines there too.
     """
-    lines = planner_bench.bench_planners(tasks, methods, models, seeds, resume=resume, minutes=minutes)
+    lines = planner_bench.bench_planners(tasks, methods, models, budgets, seeds, resume=resume, minutes=minutes)
     write_lines(json_file, lines)
 
 

@@ -57,7 +57,7 @@ class Task:
 
 
 TASKS = {task.name: task for task in (Task("cartpole-swingup", 30), Task("reacher-easy", 20), Task("cheetah-run", 15))}
-BUDGETS = {"analytic": (64, 512, 4096), "simulator": (32, 128), "jepa": (16, 64, 256, 1024)}
+BUDGETS = {"analytic": (64, 512, 4096), "simulator": (32, 128), "jepa": (16, 32, 64, 256, 1024)}
 """Trajectories in one decision."""
 REFERENCE = ("cartpole-swingup", "jepa", "icem", 20, 1024)
 """Beside the task's own horizon: iCEM 256 × 20 × 4 as the issue fixes it."""
@@ -73,13 +73,22 @@ class Cell(NamedTuple):
     trajectories: int
 
 
-def cells(tasks: Sequence[str] = (), chosen: Sequence[str] = (), models: Sequence[str] = ()) -> list[Cell]:
-    """Every task, planner and budget, or those of the given names; `ResultError` for a name that is not there."""
-    known = {"task": [*CASES, *TASKS], "method": methods(), "model": list(BUDGETS)}
-    for kind, names in (("task", tasks), ("method", chosen), ("model", models)):
+def cells(
+    tasks: Sequence[str] = (), chosen: Sequence[str] = (), models: Sequence[str] = (), budgets: Sequence[int] = ()
+) -> list[Cell]:
+    """Every task, planner, model and budget, or those that are named; `ResultError` for a name that is not there."""
+    known = {
+        "task": [*CASES, *TASKS],
+        "method": methods(),
+        "model": list(BUDGETS),
+        "budget": sorted(set(sum(BUDGETS.values(), ()))),
+    }
+    wanted = {"task": tasks, "method": chosen, "model": models, "budget": budgets}
+    for kind, names in wanted.items():
         unknown = sorted(set(names) - set(known[kind]))
         if unknown:
-            raise results.ResultError(f"{kind} {', '.join(unknown)} is not known. Expected some of {', '.join(known[kind])}.")
+            some, expected = ", ".join(map(str, unknown)), ", ".join(map(str, known[kind]))
+            raise results.ResultError(f"{kind} {some} is not known. Expected some of {expected}.")
     places = [(name, "analytic", CASES[name]().horizon) for name in CASES]
     places += [(task.name, model, task.horizon) for model in ("simulator", "jepa") for task in TASKS.values()]
     every = [
@@ -89,11 +98,11 @@ def cells(tasks: Sequence[str] = (), chosen: Sequence[str] = (), models: Sequenc
         for method in known["method"]
     ]
     every.append(Cell(*REFERENCE))
-    return [
-        cell
-        for cell in every
-        if (not tasks or cell.task in tasks) and (not chosen or cell.method in chosen) and (not models or cell.model in models)
-    ]
+    return [cell for cell in every if all(not names or _named(cell)[kind] in names for kind, names in wanted.items())]
+
+
+def _named(cell: Cell) -> dict[str, Any]:
+    return {"task": cell.task, "method": cell.method, "model": cell.model, "budget": cell.trajectories}
 
 
 class Place(NamedTuple):
@@ -254,6 +263,7 @@ def bench_planners(
     tasks: tuple[str, ...] = (),
     methods: tuple[str, ...] = (),
     models: tuple[str, ...] = (),
+    budgets: tuple[int, ...] = (),
     seeds: int = 10,
     resume: bool = False,
     minutes: float = float("inf"),
@@ -261,12 +271,12 @@ def bench_planners(
     """Measure the cells and draw docs/images/planners.svg from all that were ever measured; returns the new lines.
 
     Args:
-      tasks, methods, models: names of those to measure; all if empty.
+      tasks, methods, models, budgets: those to measure, budgets in trajectories a decision; all if empty.
       seeds: keys or episodes a cell averages over.
       resume: leave out cells that stand in the results already, over as many seeds, and use the models trained before.
       minutes: begin no cell after so long.
     """
-    wanted = cells(tasks, methods, models)
+    wanted = cells(tasks, methods, models, budgets)
     if resume:
         lines = results.read_lines(RESULTS)
         wanted = [cell for cell in wanted if not finished(cell, seeds, lines)]

@@ -18,8 +18,9 @@ import planners
 from benchmarks.names import planner_classes, planner_named
 
 BACKWARD = 3  # forward passes in one gradient
-ROUNDS = 4  # least iterations of planners that refit a distribution
-CANDIDATES = 256  # most candidates in one of them
+ROUNDS = 4  # iterations of planners that refit a distribution
+FEWEST, MOST = 32, 256  # candidates in one of them
+COLOUR = {"exponent": 2.0, "spread": 0.5}  # the same noise for all that leave a choice, iCEM's
 REFINING = 3  # gradient steps on the elites of CEMGradient
 STEP_LENGTHS = 10  # of iLQR's line search
 
@@ -42,8 +43,8 @@ class Recipe(NamedTuple):
 
 
 def _rounds(budget: int, size: int) -> dict[str, Any]:
-    """At least `ROUNDS` iterations, and as many more as it takes to keep them at `CANDIDATES`."""
-    iterations = max(ROUNDS, budget // CANDIDATES)
+    """`ROUNDS` iterations; fewer rather than with fewer than `FEWEST` candidates each, more rather than with over `MOST`."""
+    iterations = max(1, min(ROUNDS, budget // FEWEST), budget // MOST)
     return {"samples": max(4, round(budget / iterations)), "iterations": iterations}
 
 
@@ -57,14 +58,19 @@ def _icem(budget: int, size: int) -> dict[str, Any]:
     return {**settings, "keep": max(1, settings["elites"] // 4)}
 
 
+def _mppi(budget: int, size: int) -> dict[str, Any]:
+    return {**_rounds(budget, size), **COLOUR}
+
+
 def _once(budget: int, size: int) -> dict[str, Any]:
-    return {"samples": max(4, budget), "iterations": 1}
+    return {"samples": max(4, budget), "iterations": 1, **COLOUR}
 
 
 def _gradient(budget: int, size: int) -> dict[str, Any]:
-    """Four times as many steps as starts, as far as that divides."""
-    starts = max(1, round(math.sqrt(budget / BACKWARD / 4)))
-    return {"starts": starts, "iterations": max(1, budget // (BACKWARD * starts))}
+    """As many steps as starts, the larger the fewer there are: together they can cross the box."""
+    starts = max(1, round(math.sqrt(budget / BACKWARD)))
+    iterations = max(1, budget // (BACKWARD * starts))
+    return {"starts": starts, "iterations": iterations, "learning_rate": min(0.3, max(0.1, 1 / iterations))}
 
 
 def _hybrid(budget: int, size: int) -> dict[str, Any]:
@@ -92,7 +98,7 @@ def _sampled(planner: Any, size: int) -> float:
 RECIPES = {
     "cem": Recipe(_cem, _sampled),
     "icem": Recipe(_icem, lambda planner, size: sum(planner.population)),
-    "mppi": Recipe(_rounds, _sampled),
+    "mppi": Recipe(_mppi, _sampled),
     "randomshooting": Recipe(_rounds, _sampled),
     "predictivesampling": Recipe(_once, _sampled),
     "gradient": Recipe(_gradient, lambda planner, size: BACKWARD * planner.starts * planner.iterations, derivatives=True),
