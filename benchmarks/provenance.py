@@ -9,7 +9,20 @@ from pathlib import Path
 import jax
 
 ROOT = Path(__file__).resolve().parent.parent
-MEASURED = ("sailplan", "jax", "jaxlib", "flax", "optax", "numpy", "gymnasium", "mujoco", "dm-control")
+MEASURED = (
+    "sailplan",
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "numpy",
+    "gymnasium",
+    "mujoco",
+    "dm-control",
+    "torch",
+    "pytorch-mppi",
+    "stable-worldmodel",
+)
 
 
 def commit() -> str:

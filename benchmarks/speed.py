@@ -3,7 +3,6 @@
 import importlib
 import importlib.util
 import sys
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from itertools import cycle
@@ -16,7 +15,7 @@ from rich.table import Table
 
 import planners
 from benchmarks import results, roofline
-from benchmarks.timing import Timing, interleaved
+from benchmarks.timing import Stopwatch, Timing, interleaved
 from benchmarks.workloads import WORKLOADS, Workload, network, plain_scan, problem
 
 RESULTS = results.RESULTS / "speed.jsonl"
@@ -26,6 +25,8 @@ PEERS = ("pytorch-mppi", "stable-worldmodel-")  # how their method names begin
 NEEDED = ("torch", "pytorch_mppi", "stable_worldmodel", "loguru", "einops")
 INSTALL = "pip install 'sailplan[peers]' && pip install --no-deps stable-worldmodel==0.1.1"
 FULL, QUICK = 30.0, 1.0  # seconds of timing a workload
+TOLERATED = 0.1  # share of the machine that others may take before we say so
+SHOWN = ("ms_p50", "ms_p99", "roofline_fraction", "speedup_over_fastest_peer", "share_of_icem")
 console = Console()
 
 Calls = dict[str, Callable[[], Any]]
@@ -67,6 +68,12 @@ def decision(planner: planners.Planner, made: planners.Problem, latent: Any, bat
     return lambda: decide(made, latents, states, next(batched))
 
 
+def baseline(workload: Workload, made: planners.Problem, latent: Any) -> Callable[[], Any]:
+    """The plain scan's decision."""
+    key = jax.random.key(0)
+    return lambda: plain_scan(workload, network(made), latent, key)
+
+
 def model_steps(workload: Workload, method: str) -> int:
     """Applications of the network in one decision: the search's own, not those that price or unroll the result."""
     if "gradient" not in method:
@@ -106,20 +113,19 @@ def fields(workload: Workload, method: str, timings: Mapping[str, Timing], peak:
 
 def compare(workload: Workload, seconds: float, with_peers: bool) -> list[dict[str, Any]]:
     """Lines of every method on one workload, and of the roofline measured in the same rounds."""
-    began = time.perf_counter()
+    watch = Stopwatch()
     made, latent = problem(workload)
     products = roofline.products(workload)
     calls: Calls = {name: decision(planner, made, latent) for name, planner in our_planners(workload).items()}
-    calls["plain-scan"] = lambda: plain_scan(workload, network(made), latent, jax.random.key(0))
+    calls["plain-scan"] = baseline(workload, made, latent)
     if with_peers:
         peers = importlib.import_module("benchmarks.peers")  # needs torch
         calls |= peers.peers(workload, network(made), latent, STEPS, STARTS)
     timings = interleaved({**calls, **roofline.calls(products)}, seconds=seconds)
     peak = roofline.roofline(products, timings)
-    minutes = (time.perf_counter() - began) / 60
-    lines = [line(workload, name, fields(workload, name, timings, peak.gflops), minutes) for name in calls]
+    lines = [line(workload, name, fields(workload, name, timings, peak.gflops), watch) for name in calls]
     measured = {"gflops": peak.gflops, "best_product": peak.best, "gflops_by_product": peak.by_product}
-    return [*lines, line(workload, "matmul-roofline", measured, minutes)]
+    return [*lines, line(workload, "matmul-roofline", measured, watch)]
 
 
 def sweep(workload: Workload, seconds: float) -> list[dict[str, Any]]:
@@ -128,30 +134,27 @@ def sweep(workload: Workload, seconds: float) -> list[dict[str, Any]]:
     sizes += [replace(workload, horizon=int(workload.horizon * factor)) for factor in (0.25, 0.5, 2)]
     lines = []
     for size in sizes:
-        began = time.perf_counter()
+        watch = Stopwatch()
         made, latent = problem(size)
         ours = our_planners(size)
         chosen = ["cem"] if size.samples != workload.samples else ["cem", f"gradient-{STARTS}"]
         calls: Calls = {name: decision(ours[name], made, latent) for name in chosen}
-        calls["plain-scan"] = lambda size=size, made=made, latent=latent: plain_scan(
-            size, network(made), latent, jax.random.key(0)
-        )
+        calls["plain-scan"] = baseline(size, made, latent)
         products = roofline.products(size)
         timings = interleaved({**calls, **roofline.calls(products)}, seconds=seconds)
         peak = roofline.roofline(products, timings).gflops
-        minutes = (time.perf_counter() - began) / 60
-        lines += [line(size, name, fields(size, name, timings, peak), minutes) for name in calls]
+        lines += [line(size, name, fields(size, name, timings, peak), watch) for name in calls]
     return lines
 
 
 def batches(workload: Workload, seconds: float) -> list[dict[str, Any]]:
     """CEM for several environments at once; `batch_over_looped` is its time over that of as many single decisions."""
-    began = time.perf_counter()
+    watch = Stopwatch()
     made, latent = problem(workload)
     planner = our_planners(workload)["cem"]
     calls: Calls = {str(size): decision(planner, made, latent, size) for size in BATCHES}
     timings = interleaved(calls, seconds=seconds, burst=1)
-    single, minutes = timings[str(BATCHES[0])].p50, (time.perf_counter() - began) / 60
+    single = timings[str(BATCHES[0])].p50
     lines = []
     for size in BATCHES:
         timing = timings[str(size)]
@@ -162,13 +165,13 @@ def batches(workload: Workload, seconds: float) -> list[dict[str, Any]]:
             "batch_over_looped": timing.p50 / (size * single),
             "calls": timing.calls,
         }
-        lines.append(line(workload, "cem", metrics, minutes, task=f"{workload.name}-batch{size}", batch=size))
+        lines.append(line(workload, "cem", metrics, watch, task=f"{workload.name}-batch{size}", batch=size))
     return lines
 
 
 def dispatch(seconds: float) -> list[dict[str, Any]]:
     """What a decision costs where there is nothing to compute: a bare compiled call, and planners on a scalar problem."""
-    began = time.perf_counter()
+    watch = Stopwatch()
     workload = Workload(latent=1, actions=1, hidden=1, samples=3, horizon=1, iterations=1)
     made = planners.Problem(
         dynamics=lambda latent, action, noise: latent + action,
@@ -183,17 +186,19 @@ def dispatch(seconds: float) -> list[dict[str, Any]]:
         "gradient": decision(planners.Gradient(horizon=1, starts=1, iterations=1), made, latent),
     }
     timings = interleaved(calls, seconds=seconds, burst=50)
-    minutes = (time.perf_counter() - began) / 60
     return [
-        line(workload, name, {"ms_p50": timing.p50, "ms_p99": timing.p99, "calls": timing.calls}, minutes, task="dispatch")
+        line(workload, name, {"ms_p50": timing.p50, "ms_p99": timing.p99, "calls": timing.calls}, watch, task="dispatch")
         for name, timing in timings.items()
     ]
 
 
-def line(workload: Workload, method: str, metrics: dict[str, Any], minutes: float, task: str = "", **settings: Any) -> dict:
+def line(
+    workload: Workload, method: str, metrics: dict[str, Any], watch: Stopwatch, task: str = "", **settings: Any
+) -> dict[str, Any]:
     """A line of speed.jsonl, commit and machine aside."""
     cell = {"benchmark": "speed", "task": task or workload.name, "method": method, "settings": {**asdict(workload), **settings}}
-    return {**cell, "seed": 0, "frames": 0, **metrics, "minutes": round(minutes, 3)}
+    taken = {"minutes": round(watch.minutes, 3), "busy_elsewhere": watch.busy_elsewhere}
+    return {**cell, "seed": 0, "frames": 0, **metrics, **taken}
 
 
 def speed(quick: bool = False) -> list[dict[str, Any]]:
@@ -225,6 +230,6 @@ def show(lines: list[dict[str, Any]]) -> None:
         other = [f"{name} {each[name]:.3g}" for name in ("gflops", "batch_over_looped") if name in each]
         table.add_row(each["task"], each["method"], *text, *other)
     console.print(table)
-
-
-SHOWN = ("ms_p50", "ms_p99", "roofline_fraction", "speedup_over_fastest_peer", "share_of_icem")
+    busy = max(each["busy_elsewhere"] or 0.0 for each in lines)
+    if busy > TOLERATED:
+        console.print(f"Doubtful: other processes took {busy:.0%} of the machine meanwhile. Measure again when it is idle.")

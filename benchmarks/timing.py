@@ -1,5 +1,6 @@
 """Timing several things in turn, so that whatever else the machine does falls on all of them alike."""
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -14,6 +15,37 @@ class Timing(NamedTuple):
     p50: float
     p99: float
     calls: int
+
+
+class Stopwatch:
+    """The time since this was made, and how busy others kept the machine meanwhile, which makes a timing doubtful."""
+
+    def __init__(self):
+        self.began, self.own, self.all = time.perf_counter(), time.process_time(), _busy_seconds()
+
+    @property
+    def minutes(self) -> float:
+        """Wall time."""
+        return (time.perf_counter() - self.began) / 60
+
+    @property
+    def busy_elsewhere(self) -> float | None:
+        """Share of all cores' time, in [0, 1], that went to other processes and machines; None where the system does not tell."""
+        now = _busy_seconds()
+        if self.all is None or now is None:
+            return None
+        others = now - self.all - (time.process_time() - self.own)
+        return float(np.clip(others / (60 * self.minutes * (os.cpu_count() or 1)), 0, 1))
+
+
+def _busy_seconds() -> float | None:
+    """Seconds that all cores together have worked since the machine started (Linux)."""
+    try:
+        with open("/proc/stat") as file:
+            user, nice, system, _, _, irq, softirq, steal, *_ = map(int, file.readline().split()[1:])
+    except OSError:
+        return None
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
 def interleaved(calls: Mapping[str, Callable[[], Any]], *, seconds: float, burst: int = 3, least: int = 3) -> dict[str, Timing]:

@@ -2,6 +2,9 @@
 
 import importlib.util
 import json
+import subprocess
+import sys
+import time
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +12,7 @@ import numpy as np
 import pytest
 
 from benchmarks import roofline, speed
-from benchmarks.timing import Timing, interleaved
+from benchmarks.timing import Stopwatch, Timing, interleaved
 from benchmarks.workloads import WORKLOADS, Workload, network, plain_scan, problem
 
 TINY = Workload(latent=3, actions=2, hidden=5, samples=16, horizon=4, iterations=2)
@@ -58,6 +61,17 @@ def test_calls_take_turns_and_are_counted():
     timings = interleaved({"a": lambda: seen.append("a"), "b": lambda: seen.append("b")}, seconds=0, burst=2, least=2)
     assert "".join(seen) == "ab" + "aaabbb" + "bbbaaa"
     assert {timing.calls for timing in timings.values()} == {4}
+
+
+def test_a_busy_machine_is_noticed():
+    watch = Stopwatch()
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as other:
+        deadline = time.monotonic() + 20
+        while watch.busy_elsewhere == 0 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        other.kill()
+    assert watch.minutes > 0
+    assert watch.busy_elsewhere is None or watch.busy_elsewhere > 0
 
 
 @pytest.mark.parametrize("proposals", [0, 4])
