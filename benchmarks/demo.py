@@ -151,6 +151,18 @@ def measured_before(settings: DemoSettings) -> dict[str, Any] | None:
     return None
 
 
+def first_plans(environment: mpc.Environment, agents: dict[str, Any], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """How each planner lowers the predicted cost, iteration by iteration, at the first decision of one episode."""
+    observation = environment.reset(seed=10_000)
+    latency = {row["name"]: row["decision_ms_p50"] for row in rows}
+    plans = []
+    for name, agent in agents.items():
+        decision, _ = agent.act(agent.reset(observation), observation, key=jax.random.key(0))
+        best = np.asarray(decision.plan.diagnostics.best_cost).tolist()
+        plans.append({"name": name, "best_cost": best, "decision_ms_p50": latency[name]})
+    return plans
+
+
 def film(environment: mpc.Environment, evaluations: dict[str, mpc.Evaluation], folder: Path) -> None:
     """A GIF of the first unseen seed of every row; without a rendering backend, none, and a sentence."""
     if mpc.rendering_backend() is None:
@@ -217,6 +229,7 @@ def demo(out: Path = Path("runs/demo"), full: bool = False, record: bool = False
 
     data = worldmodels.Dataset.open(out / "data")
     write_json(out / "open_loop.json", open_loop(model, evaluations["cem"].episodes))
+    write_json(out / "plans.json", {"planners": first_plans(environment, planning, rows)})
     film(environment, evaluations, out)
     seconds = {**journal.seconds, "total": time.perf_counter() - journal.began}
     summary = {

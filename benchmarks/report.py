@@ -108,7 +108,7 @@ def results(rows: Sequence[dict]) -> str:
               "Time of one decision.", "Median on this machine, in powers of ten; lower is better."),
     ]  # fmt: skip
     text = (
-        "Random actions are the floor. CEM on the true simulator is the ceiling: the planner with a perfect model. Between them "
+        "Random actions are the floor. iCEM on the true simulator is the ceiling: the planner with a perfect model. Between them "
         "stand the planners on the learned model, and the policy, which answers at once what the planner had to work out."
     )
     headings = ("", "Return, mean ±\N{NO-BREAK SPACE}95\N{NO-BREAK SPACE}%", "Episodes", "Decision p50, ms", "Decision p99, ms")

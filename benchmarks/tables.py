@@ -20,7 +20,7 @@ from benchmarks.results import RESULTS, read_lines
 
 METHOD_NAMES = {
     "random": "Random actions",
-    "simulator": "CEM on the true simulator (ceiling)",
+    "simulator": "iCEM on the true simulator (ceiling)",
     "cem": "CEM on the JEPA",
     "gradient": "Gradient on the JEPA",
     "policy": "Distilled policy",

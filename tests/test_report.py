@@ -163,7 +163,7 @@ def test_stands_alone(folder):
 
 def test_shows_every_row_and_the_best_learned_one(folder):
     page = Page(write_report(folder))
-    for text in ("Random actions", "CEM on the true simulator", "CEM on JEPA", "Gradient on JEPA", "Policy (distilled)"):
+    for text in ("Random actions", "iCEM on the true simulator", "CEM on JEPA", "Gradient on JEPA", "Policy (distilled)"):
         assert text in page.text
     assert "791 ± 24" in page.text  # not the simulator's 846, which nobody learned
     assert "read from benchmarks/results/demo.jsonl" in page.text
