@@ -68,6 +68,7 @@ def collect(
     out: Path,
     policy: str = "random",
     planner: str = "icem",
+    horizon: int = 20,
     noise: float = 0.3,
     action_repeat: int = 1,
     copies: int = 1,
@@ -81,6 +82,7 @@ def collect(
         out: the dataset's folder.
         policy: random, pink, or the folder of a model or policy.
         planner: the planner that acts where --policy is a model.
+        horizon: actions in its plans.
         noise: standard deviation of the exploration noise on normalised actions.
         action_repeat: environment steps a decision lasts.
         copies: environments stepped side by side.
@@ -90,7 +92,7 @@ def collect(
         made = mpc.make(environment, action_repeat=action_repeat)
         agent = mpc.RandomAgent(made.spec) if policy == "random" else mpc.PinkAgent(made.spec)
     else:
-        agent = mpc.load_agent(Path(policy), planner_named(planner, horizon=20), exploration=noise)
+        agent = mpc.load_agent(Path(policy), planner_named(planner, horizon=horizon), exploration=noise)
         action_repeat = agent.model.spec.action_repeat
         made = mpc.make(environment, action_repeat=action_repeat)
     with Bar("collect", "frames") as bar:
