@@ -14,139 +14,31 @@ Work is set and counted by `benchmarks.planner_budgets`; `settings["trajectories
 
 import shutil
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
-from functools import cache
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
 import mpc
 import planners
-import worldmodels
-from benchmarks import demo, plots, results
-from benchmarks.analytic import CASES, Case
-from benchmarks.planner_budgets import at_budget, methods, model_evaluations, obstacle_to
-from mpc.acting import play
+from benchmarks import planner_cells, plots, results
+from benchmarks.analytic import Case
+from benchmarks.planner_budgets import at_budget, model_evaluations, obstacle_to
+from benchmarks.planner_cells import FIRST_SEED, Cell, Place, cells, place
+from benchmarks.timing import interleaved
+from mpc.acting import decide, play
 from mpc.evaluation import confidence_interval, time_decisions
 
 RESULTS = results.RESULTS / "planners.jsonl"
 PICTURE = Path(__file__).resolve().parent.parent / "docs" / "images" / "planners.svg"
-MODELS = Path("runs/bench/models")
 VIOLATION_WEIGHT = 1000.0  # above the sum of the wall's multipliers
-ACTION_REPEAT = 4
-FIRST_SEED = 20_000
+RETIMING, WARM_UP = 15.0, 3  # seconds in which a task's decisions are timed in turn; decisions before them
 SCALARS = (bool, int, float, str)
 console = Console()
-
-
-@dataclass(frozen=True)
-class Task:
-    """A dm_control task and how far to plan on it, in decisions of `ACTION_REPEAT` frames."""
-
-    name: str
-    horizon: int
-
-    @property
-    def environment(self) -> str:
-        return f"dm_control/{self.name}-v0"
-
-
-TASKS = {task.name: task for task in (Task("cartpole-swingup", 30), Task("reacher-easy", 20), Task("cheetah-run", 15))}
-BUDGETS = {"analytic": (64, 512, 4096), "simulator": (32, 128), "jepa": (16, 32, 64, 256, 1024)}
-"""Trajectories in one decision."""
-REFERENCE = ("cartpole-swingup", "jepa", "icem", 20, 1024)
-"""Beside the task's own horizon: iCEM 256 × 20 × 4 as the issue fixes it."""
-
-
-class Cell(NamedTuple):
-    """One point of the comparison, and the key of its line."""
-
-    task: str
-    model: str
-    method: str
-    horizon: int
-    trajectories: int
-
-
-def cells(
-    tasks: Sequence[str] = (), chosen: Sequence[str] = (), models: Sequence[str] = (), budgets: Sequence[int] = ()
-) -> list[Cell]:
-    """Every task, planner, model and budget, or those that are named; `ResultError` for a name that is not there."""
-    known = {
-        "task": [*CASES, *TASKS],
-        "method": methods(),
-        "model": list(BUDGETS),
-        "budget": sorted(set(sum(BUDGETS.values(), ()))),
-    }
-    wanted = {"task": tasks, "method": chosen, "model": models, "budget": budgets}
-    for kind, names in wanted.items():
-        unknown = sorted(set(names) - set(known[kind]))
-        if unknown:
-            some, expected = ", ".join(map(str, unknown)), ", ".join(map(str, known[kind]))
-            raise results.ResultError(f"{kind} {some} is not known. Expected some of {expected}.")
-    places = [(name, "analytic", CASES[name]().horizon) for name in CASES]
-    places += [(task.name, model, task.horizon) for model in ("simulator", "jepa") for task in TASKS.values()]
-    every = [
-        Cell(task, model, method, horizon, budget)
-        for task, model, horizon in places
-        for budget in BUDGETS[model]
-        for method in known["method"]
-    ]
-    every.append(Cell(*REFERENCE))
-    return [cell for cell in every if all(not names or _named(cell)[kind] in names for kind, names in wanted.items())]
-
-
-def _named(cell: Cell) -> dict[str, Any]:
-    return {"task": cell.task, "method": cell.method, "model": cell.model, "budget": cell.trajectories}
-
-
-class Place(NamedTuple):
-    """Where a cell is measured: the problem, its size, and the environment and model where it is acted in."""
-
-    problem: planners.Problem
-    size: int
-    case: Case | None = None
-    environment: mpc.Environment | None = None
-    model: Any = None
-    cost: Any = None
-    frames: int = 0
-
-
-@cache
-def place(task: str, kind: str, horizon: int) -> Place:
-    """The problem of a cell, once per process."""
-    if kind == "analytic":
-        case = CASES[task]()
-        return Place(case.problem, _entries(case.latent) + _entries(jnp.zeros(case.problem.actions.shape)), case=case)
-    environment = mpc.make(TASKS[task].environment, action_repeat=ACTION_REPEAT, privileged=kind == "simulator")
-    if kind == "simulator":
-        model, cost, frames = mpc.simulator(environment), mpc.cost(mpc.tasks.lookup(task.replace("-", "."))), 0
-    else:
-        model, cost = trained(TASKS[task], environment), mpc.LearnedCost()
-        frames = worldmodels.Dataset.open(MODELS / task / "data").frames
-    problem = mpc.PlanningAgent(model, cost, planners.ICEM(horizon)).problem()
-    size = _entries(model.start(environment.reset(FIRST_SEED)))  # type: ignore[arg-type] + _entries(jnp.zeros(environment.spec.action.shape))
-    return Place(problem, size, environment=environment, model=model, cost=cost, frames=frames)
-
-
-def _entries(tree: Any) -> int:
-    return sum(int(np.size(leaf)) for leaf in jax.tree.leaves(tree))
-
-
-def trained(task: Task, environment: mpc.Environment, settings: demo.DemoSettings | None = None) -> worldmodels.JEPA:
-    """The JEPA under `MODELS`; where there is none, one trained as the demo trains, which takes minutes."""
-    folder = MODELS / task.name
-    if not (folder / "model").exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        recipe = settings or demo.DemoSettings(task=task.environment, collector=planners.ICEM(task.horizon, samples=128))
-        worldmodels.save(demo.learn(environment, recipe, demo.Journal(folder), folder, seed=0), folder / "model")
-    return worldmodels.load(folder / "model")
 
 
 def measure(cell: Cell, seeds: int) -> dict[str, Any] | None:
@@ -232,14 +124,36 @@ def _interval(name: str, values: Sequence[float]) -> dict[str, float]:
     return {name: confidence_interval(np.array(values))} if len(values) > 1 else {}
 
 
+def cell_of(line: dict[str, Any]) -> Cell:
+    """The cell that a line holds."""
+    settings = line["settings"]
+    return Cell(line["task"], line["model"], line["method"], settings["horizon"], settings["trajectories"])
+
+
 def finished(cell: Cell, seeds: int, lines: Sequence[dict[str, Any]]) -> bool:
     """Whether the results hold this cell over at least as many seeds."""
-    return any(
-        line["episodes"] >= seeds
-        and Cell(line["task"], line["model"], line["method"], line["settings"]["horizon"], line["settings"]["trajectories"])
-        == cell
-        for line in lines
-    )
+    return any(line["episodes"] >= seeds and cell_of(line) == cell for line in lines)
+
+
+def retime(task: str, seconds: float = RETIMING) -> None:
+    """Decision times of all JEPA cells of a task anew, in turn in one run, so that their ratios can be trusted."""
+    lines = [line for line in results.read_lines(RESULTS) if line["task"] == task and line["model"] == "jepa"]
+    timings = interleaved({str(number): decision(cell_of(line)) for number, line in enumerate(lines)}, seconds=seconds)
+    for number, line in enumerate(lines):
+        timing = timings[str(number)]
+        results.write_line(RESULTS, {**line, "decision_ms_p50": timing.p50, "decision_ms_p99": timing.p99})
+
+
+def decision(cell: Cell) -> Callable[[], Any]:
+    """One warm decision of the cell's agent, over and over."""
+    where = place(cell.task, cell.model, cell.horizon)
+    planner = at_budget(cell.method, horizon=cell.horizon, trajectories=cell.trajectories, size=where.size)
+    agent = mpc.PlanningAgent(where.model, where.cost, planner)
+    observation = where.environment.reset(FIRST_SEED)  # type: ignore[union-attr]
+    state = agent.reset(observation)
+    for step in range(WARM_UP):
+        _, state = decide(agent, state, observation, np.uint32(FIRST_SEED), np.int32(step), explore=False)
+    return lambda: decide(agent, state, observation, np.uint32(FIRST_SEED), np.int32(WARM_UP), explore=False)
 
 
 def measured(wanted: Sequence[Cell], seeds: int, minutes: float) -> Iterator[dict[str, Any]]:
@@ -282,8 +196,10 @@ def bench_planners(
         wanted = [cell for cell in wanted if not finished(cell, seeds, lines)]
     else:
         for task in {cell.task for cell in wanted if cell.model == "jepa"}:
-            shutil.rmtree(MODELS / task, ignore_errors=True)
+            shutil.rmtree(planner_cells.MODELS / task, ignore_errors=True)
     new = list(measured(wanted, seeds, minutes))
+    for task in sorted({line["task"] for line in new if line["model"] == "jepa"}):
+        retime(task)
     lines = results.read_lines(RESULTS)
     if lines:
         console.print(f"the picture: {plots.plot_planners(lines, PICTURE)}")

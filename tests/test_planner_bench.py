@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import planners
-from benchmarks import analytic, planner_bench, planner_budgets, results
+from benchmarks import analytic, planner_bench, planner_budgets, planner_cells, results
 from benchmarks.names import planner_classes
-from benchmarks.planner_bench import Cell
+from benchmarks.planner_cells import Cell
 
 BOX_METHODS = [name for name, made in planner_budgets.RECIPES.items() if made.box and name in planner_classes()]
 
@@ -119,19 +119,19 @@ def test_who_does_not_apply_says_why():
 
 
 def test_cells_are_chosen_by_name():
-    every = planner_bench.cells()
+    every = planner_cells.cells()
     assert len(every) == len(set(every))
     assert {cell.model for cell in every} == {"analytic", "simulator", "jepa"}
-    some = planner_bench.cells(["cartpole-swingup"], ["icem"], ["jepa"])
+    some = planner_cells.cells(["cartpole-swingup"], ["icem"], ["jepa"])
     assert {(cell.horizon, cell.trajectories) for cell in some} >= {(30, 1024), (20, 1024), (30, 64)}
     with pytest.raises(results.ResultError, match="task cartpole is not known"):
-        planner_bench.cells(["cartpole"])
+        planner_cells.cells(["cartpole"])
 
 
 def test_a_finished_cell_is_not_measured_again(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(planner_bench, "RESULTS", tmp_path / "planners.jsonl")
     monkeypatch.setattr(planner_bench, "PICTURE", tmp_path / "planners.svg")
-    monkeypatch.setitem(planner_bench.BUDGETS, "analytic", (16,))
+    monkeypatch.setitem(planner_cells.BUDGETS, "analytic", (16,))
     choice = (["linear-quadratic"], ["cem", "categoricalcem"], ["analytic"])
     (line,) = planner_bench.bench_planners(*choice, seeds=2, resume=True)
     assert "categoricalcem is left out" in " ".join(capsys.readouterr().out.split())
@@ -147,17 +147,17 @@ def test_a_finished_cell_is_not_measured_again(monkeypatch, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_a_model_is_trained_once_and_acted_on(monkeypatch, tmp_path):
-    monkeypatch.setattr(planner_bench, "MODELS", tmp_path)
-    task = planner_bench.TASKS["cartpole-swingup"]
-    environment = planner_bench.mpc.make(task.environment, action_repeat=planner_bench.ACTION_REPEAT)
-    settings = planner_bench.demo.DemoSettings(
+    monkeypatch.setattr(planner_cells, "MODELS", tmp_path)
+    task = planner_cells.TASKS["cartpole-swingup"]
+    environment = planner_cells.mpc.make(task.environment, action_repeat=planner_cells.ACTION_REPEAT)
+    settings = planner_cells.demo.DemoSettings(
         task=task.environment, random_episodes=1, rounds=0, updates=5, collector=planners.ICEM(3, samples=16, elites=4, keep=2)
     )
-    model = planner_bench.trained(task, environment, settings)
-    monkeypatch.setattr(planner_bench.demo, "learn", None)
-    again = planner_bench.trained(task, environment, settings)
+    model = planner_cells.trained(task, environment, settings)
+    monkeypatch.setattr(planner_cells.demo, "learn", None)
+    again = planner_cells.trained(task, environment, settings)
     jax.tree.map(np.testing.assert_array_equal, jax.tree.leaves(model), jax.tree.leaves(again))
-    planner_bench.place.cache_clear()
+    planner_cells.place.cache_clear()
     line = planner_bench.measure(Cell(task.name, "jepa", "icem", 3, 16), seeds=2)
-    planner_bench.place.cache_clear()
+    planner_cells.place.cache_clear()
     assert line["frames"] == 1000 and 0 <= line["return_mean"] <= 1000
