@@ -29,7 +29,7 @@ def penalty(constraints: Float[Array, " *C"], multipliers: Float[Array, " *C"], 
     return (jnp.maximum(0.0, multipliers + weight * constraints) ** 2 - multipliers**2) / (2 * weight)
 
 
-def updated(multipliers: Float[Array, " *C"], constraints: Float[Array, " *C"], weight: float) -> Float[Array, " *C"]:
+def updated(constraints: Float[Array, " *C"], multipliers: Float[Array, " *C"], weight: float) -> Float[Array, " *C"]:
     """λ after one iteration; a non-finite constraint leaves it as it was."""
     proposed = jnp.maximum(0.0, multipliers + weight * constraints)
     return jnp.where(jnp.isfinite(proposed), proposed, multipliers)
@@ -54,7 +54,9 @@ def lagrangian(
         costs, violations = jax.vmap(problem.score, in_axes=(None, None, 0))(latent, actions, futures)
         cost = problem.risk(costs)
         return Lagrangian(cost, cost, violations.max(), multipliers)
-    costs, violations, constraints = jax.vmap(_constrained_score, in_axes=(None, None, None, 0))(problem, latent, actions, futures)
+    costs, violations, constraints = jax.vmap(_constrained_score, in_axes=(None, None, None, 0))(
+        problem, latent, actions, futures
+    )
     cost = problem.risk(costs)
     value = cost + penalty(constraints, multipliers, weight).sum()
     return Lagrangian(value, cost, violations.max(), constraints)
@@ -73,4 +75,4 @@ def _constrained_score(problem: Problem, latent: Latent, actions: Array, noise: 
     start = (latent, jnp.zeros(()), jnp.ones(()), jnp.zeros(()))
     inputs = (actions, noise, jnp.arange(actions.shape[0]))
     (latent, total, weight, violation), constraints = jax.lax.scan(step, start, inputs)
-    return total + jnp.where(weight > 0, weight * problem.terminal_cost(latent), 0.0), violation, constraints
+    return problem.conclude(latent, total, weight), violation, constraints

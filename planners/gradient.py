@@ -22,6 +22,7 @@ from planners.problem import Latent, Problem
 from planners.pytree import pytree
 from planners.warm_start import shift
 
+DUAL_STEP = 0.05  # multipliers move by this share of the textbook's step, since one gradient step is no minimisation
 TANH_EDGE = 0.99  # where tanh has 2 % of its slope left: starts further out would hardly move
 
 
@@ -117,7 +118,9 @@ class Gradient:
         best, winner = _challenge(problem, search.best, search.actions, costs, priced.violation)
         norms = _gradient_norm(box, search.actions, gradients)
         won = (best.cost != search.best.cost) | (best.violation != search.best.violation)
-        gradient_norm = jnp.where(won, norms[winner], search.gradient_norm)
+        as_good = costs[winner] <= best.cost + 1e-6 * jnp.abs(best.cost)  # to rounding
+        smallest = jnp.minimum(norms[winner], jnp.where(won, jnp.inf, search.gradient_norm))
+        gradient_norm = jnp.where(as_good, smallest, search.gradient_norm)
 
         slopes = gradients * self._slope(box, search.points)
         updates, optimizer = jax.vmap(self._optimizer().update)(
@@ -129,7 +132,7 @@ class Gradient:
         anchors = jnp.where(_like(usable, stepped), search.points, home)
         points = jnp.where(_like(usable, stepped) & jnp.isfinite(stepped), stepped, (search.points + anchors) / 2)
         points, actions = self._decode(box, points)
-        multipliers = augmented_lagrangian.updated(search.multipliers, priced.constraints, self.penalty)
+        multipliers = augmented_lagrangian.updated(priced.constraints, search.multipliers, DUAL_STEP * self.penalty)
         finite = jnp.isfinite(costs).sum().astype(jnp.float32)
         return GradientSearch(
             latent=search.latent,

@@ -1,6 +1,6 @@
 """Control-limited iterative LQR (Li & Todorov 2004; Tassa, Mansard & Todorov 2014, "Control-limited differential dynamic programming").
 
-    δu_t = α·k_t + K_t·δx_t,    k, K from the backward pass over the quadratic model of the Lagrangian L along the plan
+δu_t = α·k_t + K_t·δx_t,    k, K from the backward pass over the quadratic model of the Lagrangian L along the plan
 """
 
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ class ILQR:
       iterations: backward and forward passes a decision; one solves a linear-quadratic problem.
       steps: step lengths tried side by side, 1, ½, ¼ …
       regularisation: the first multiple of Q_uu's mean diagonal added to it; rises tenfold when no step helps, falls after.
-      tolerance: CONVERGED once no entry of k exceeds this, in half-ranges of the box.
+      tolerance: CONVERGED once the quadratic model promises to lower the cost by less than this share of it.
       penalty: weight μ of violated constraints, in cost per squared unit of the constraint.
     """
 
@@ -57,7 +57,7 @@ class ILQR:
     iterations: int = 10
     steps: int = 10
     regularisation: float = 0.0
-    tolerance: float = 1e-3
+    tolerance: float = 1e-5
     penalty: float = 30.0
 
     def __post_init__(self):
@@ -86,7 +86,7 @@ class ILQR:
         )
 
     def improve(self, problem, search):
-        steps, plans = self._candidates(problem, search)
+        steps, promised, plans = self._candidates(problem, search)
         price = jax.vmap(augmented_lagrangian.lagrangian, in_axes=(None, None, 0, None, None))
         priced = price(problem, search.latent, plans, search.multipliers, self.penalty)
         taken = jnp.argmin(finite_or_inf(priced.value))
@@ -96,16 +96,17 @@ class ILQR:
         best = search.best.challenged(plans[leader], costs[leader], priced.violation[leader])
 
         largest = jnp.abs(steps).max()
+        settled = (promised <= self.tolerance * jnp.abs(priced.value[0])) & (search.regularisation <= 1.0)
         length = jnp.where(improved, 0.5 ** (taken - 1.0), 0.0)
         raised = jnp.clip(10 * search.regularisation, LEAST_REGULARISATION, MOST_REGULARISATION)
         lowered = jnp.where(search.regularisation > LEAST_REGULARISATION, search.regularisation / 10, 0.0)
         return ILQRSearch(
             latent=search.latent,
             nominal=plans[taken],
-            regularisation=jnp.where(improved, lowered, raised),
-            multipliers=augmented_lagrangian.updated(search.multipliers, priced.constraints[taken], self.penalty),
+            regularisation=jnp.where(improved, lowered, jnp.where(settled, search.regularisation, raised)),
+            multipliers=augmented_lagrangian.updated(priced.constraints[taken], search.multipliers, self.penalty),
             best=best,
-            converged=(largest < self.tolerance) & (search.regularisation <= 1.0),
+            converged=settled,
             diagnostics=sampling.record(search.diagnostics, search.iteration, best.cost, largest, length),
             iteration=search.iteration + 1,
         )
@@ -123,8 +124,8 @@ class ILQR:
         )
         return plan, search.best.actions
 
-    def _candidates(self, problem: Problem, search: ILQRSearch) -> tuple[Float[Array, "H A"], Float[Array, "N H A"]]:
-        """The steps k, and the plans they lead to: the nominal itself first, then α = 1, ½, ¼ …"""
+    def _candidates(self, problem: Problem, search: ILQRSearch) -> tuple[Float[Array, "H A"], Float[Array, ""], Float[Array, "N H A"]]:
+        """The steps k, what they promise, and the plans they lead to: the nominal itself first, then α = 1, ½, ¼ …"""
         box: Box = problem.actions  # type: ignore[assignment]
         flat, start = Flat.of(problem, search.latent, self.horizon)
         noise = jnp.swapaxes(problem.futures(self.horizon), 0, 1)
@@ -135,10 +136,12 @@ class ILQR:
 
         last, states = jax.lax.scan(unroll, start, (units, noise))
         states = jnp.concatenate([states, last[None]])
-        costs, _ = jax.vmap(problem.score, in_axes=(None, None, 0))(search.latent, search.nominal, problem.futures(self.horizon))
+        costs, _ = jax.vmap(problem.score, in_axes=(None, None, 0))(
+            search.latent, search.nominal, problem.futures(self.horizon)
+        )
         risk = jax.grad(problem.risk)(costs)
         model = quadratic_model.expand(flat, states, units, search.multipliers, self.penalty, risk)
-        steps, gains = riccati.backward(model, -1 - units, 1 - units, search.regularisation)
+        steps, gains, promised = riccati.backward(model, -1 - units, 1 - units, search.regularisation)
 
         def follow(length):
             def step(state, inputs):
@@ -149,4 +152,4 @@ class ILQR:
             return box.project(jax.lax.scan(step, start, (states[:-1], units, steps, gains, noise))[1])
 
         plans = jax.vmap(follow)(0.5 ** jnp.arange(self.steps))
-        return steps, jnp.concatenate([search.nominal[None], plans])
+        return steps, promised, jnp.concatenate([search.nominal[None], plans])
