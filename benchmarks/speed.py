@@ -25,7 +25,7 @@ PEERS = ("pytorch-mppi", "stable-worldmodel-")  # how their method names begin
 NEEDED = ("torch", "pytorch_mppi", "stable_worldmodel", "loguru", "einops")
 INSTALL = "pip install 'sailplan[peers]' && pip install --no-deps stable-worldmodel==0.1.1"
 FULL, QUICK = 30.0, 1.0  # seconds of timing a workload
-TOLERATED = 0.1  # share of the machine that others may take before we say so
+TOLERATED = 0.1  # share of the machine that others may take before a line is not worth recording
 SHOWN = ("ms_p50", "ms_p99", "roofline_fraction", "speedup_over_fastest_peer", "share_of_icem")
 console = Console()
 
@@ -202,7 +202,7 @@ def line(
 
 
 def speed(quick: bool = False) -> list[dict[str, Any]]:
-    """Measure everything, show it, and write benchmarks/results/speed.jsonl, which `quick` leaves as it is.
+    """Measure everything, show it, and write benchmarks/results/speed.jsonl, which `quick` and a busy machine leave as it is.
 
     `quick` times each workload for a second and leaves out sweeps and batches: a look, not a result.
     """
@@ -218,8 +218,13 @@ def speed(quick: bool = False) -> list[dict[str, Any]]:
     for part in parts:
         measured = part()
         show(measured)
-        lines += [each if quick else results.write_line(RESULTS, each) for each in measured]
+        lines += [each if quick or doubtful(each) else results.write_line(RESULTS, each) for each in measured]
     return lines
+
+
+def doubtful(each: dict[str, Any]) -> bool:
+    """Whether others kept the machine too busy for a line to be recorded; PyTorch's barriers suffer from that most of all."""
+    return (each["busy_elsewhere"] or 0.0) > TOLERATED
 
 
 def show(lines: list[dict[str, Any]]) -> None:
@@ -230,6 +235,6 @@ def show(lines: list[dict[str, Any]]) -> None:
         other = [f"{name} {each[name]:.3g}" for name in ("gflops", "batch_over_looped") if name in each]
         table.add_row(each["task"], each["method"], *text, *other)
     console.print(table)
-    busy = max(each["busy_elsewhere"] or 0.0 for each in lines)
-    if busy > TOLERATED:
-        console.print(f"Doubtful: other processes took {busy:.0%} of the machine meanwhile. Measure again when it is idle.")
+    if any(map(doubtful, lines)):
+        busy = max(each["busy_elsewhere"] for each in lines)
+        console.print(f"Not recorded: other processes took {busy:.0%} of the machine meanwhile. Measure when it is idle.")

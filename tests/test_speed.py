@@ -72,6 +72,7 @@ def test_a_busy_machine_is_noticed():
         other.kill()
     assert watch.minutes > 0
     assert watch.busy_elsewhere is None or watch.busy_elsewhere > 0
+    assert [speed.doubtful({"busy_elsewhere": share}) for share in (None, 0.01, 0.5)] == [False, False, True]
 
 
 @pytest.mark.parametrize("proposals", [0, 4])
