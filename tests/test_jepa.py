@@ -10,7 +10,7 @@ import worldmodels
 from tests import tiny
 from worldmodels import DataError, Episodes, SpecError, TrainingSettings, VICReg
 from worldmodels.objectives import vicreg
-from worldmodels.training import losses
+from worldmodels.training import RANK_FLOOR, losses
 
 SMALL = {"latent": 8, "hidden": 32, "head": 32, "expander": 32}
 SETTINGS = TrainingSettings(batch=64, length=4)
@@ -21,15 +21,15 @@ def window(length=4, batch=32, seed=0):
     return buffer.sample(batch, length, key=jax.random.key(seed))
 
 
-def train(objective=VICReg(), updates=600, seed=0):  # noqa: B008
+def train(objective=VICReg(), updates=3000, seed=0):  # noqa: B008
     model = worldmodels.JEPA(tiny.SPEC, seed=seed, **SMALL)
     settings = TrainingSettings(batch=64, length=4, objective=objective)
-    return worldmodels.train(model, tiny.episodes(), settings, updates=updates, seed=seed)
+    return worldmodels.train(model, tiny.episodes(count=32), settings, updates=updates, seed=seed)
 
 
 def rank_of(model):
     flat = np.concatenate([np.asarray(tiny.SPEC.flatten(e.observations)) for e in tiny.episodes(seed=1)])
-    return float(worldmodels.effective_rank(model.encode(flat))), float(model.encode(flat).std(0).mean())
+    return float(worldmodels.effective_rank(model.encode(flat), floor=RANK_FLOOR)), float(model.encode(flat).std(0).mean())
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -38,12 +38,12 @@ def test_without_the_regulariser_it_collapses_and_with_it_it_does_not(seed):
     collapsed_rank, collapsed_spread = rank_of(train(VICReg(variance=0.0, covariance=0.0), seed=seed))
     assert spread > 10 * collapsed_spread
     assert rank > 2.0
-    assert rank > collapsed_rank
+    assert collapsed_rank <= 1.5
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_open_loop_prediction_beats_repeating_the_last_observation(seed):
-    model = train(updates=800, seed=seed)
+    model = train(seed=seed)
     held_out = tiny.episodes(count=20, length=10, seed=7)
     errors, copied = [], []
     for episode in held_out:
@@ -57,7 +57,7 @@ def test_open_loop_prediction_beats_repeating_the_last_observation(seed):
 
 
 def test_the_cost_head_learns_the_recorded_cost():
-    model = train(updates=800)
+    model = train()
     predicted = [float(model.cost(model.start(tiny.observation(p, 0.0)), jnp.zeros(1))) for p in (0.0, 1.0, 2.0)]
     assert predicted[0] < predicted[1] < predicted[2]
 
@@ -92,9 +92,9 @@ def test_the_prediction_loss_reaches_encoder_and_predictor():
 def test_vicreg_terms_by_hand():
     embedding = jnp.array([[2.0, 0.0], [-2.0, 0.0], [2.0, 0.5], [-2.0, -0.5]])
     deviation = np.sqrt(np.var([0.0, 0.0, 0.5, -0.5]) + 1e-4)
-    np.testing.assert_allclose(vicreg.variance(embedding), (0 + (1 - deviation)) / 2, rtol=1e-6)
+    np.testing.assert_allclose(vicreg.variance(embedding), (0 + (1 - deviation)) / 2, rtol=1e-5)
     # covariance of the two components: Σ x y / 3 = (1 + 1) / 3; squared, twice off the diagonal, over D = 2
-    np.testing.assert_allclose(vicreg.covariance(embedding), 2 * (2 / 3) ** 2 / 2, rtol=1e-6)
+    np.testing.assert_allclose(vicreg.covariance(embedding), 2 * (2 / 3) ** 2 / 2, rtol=1e-5)
 
 
 def test_effective_rank_by_hand():
@@ -102,6 +102,8 @@ def test_effective_rank_by_hand():
     np.testing.assert_allclose(worldmodels.effective_rank(line), 1.0, atol=1e-3)
     square = jnp.array([[1.0, 1], [1, -1], [-1, 1], [-1, -1]])
     np.testing.assert_allclose(worldmodels.effective_rank(square), 2.0, rtol=1e-5)
+    np.testing.assert_allclose(worldmodels.effective_rank(0.01 * square), 2.0, rtol=1e-5)
+    assert worldmodels.effective_rank(0.01 * square, floor=0.1) == 0.0
 
 
 def test_training_is_determined_by_its_seed_and_compiles_once():

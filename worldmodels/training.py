@@ -19,6 +19,7 @@ from worldmodels.errors import DataError, SpecError
 from worldmodels.jepa import JEPA
 from worldmodels.objectives import VICReg
 
+RANK_FLOOR = 0.1  # of the standard deviation 1 that the regulariser asks for
 CAPACITY = 16_384  # rows of data that fit without compiling again
 
 
@@ -130,7 +131,7 @@ def _advance(
     (params, optimizer), terms = jax.lax.scan(update, (params, state.optimizer), inputs)
     model = nnx.merge(graph, params, rest)
     probe = buffer.sample(512, settings.length, key=key)
-    rank = effective_rank(model.encode(probe.observations[:, 0]))
+    rank = effective_rank(model.encode(probe.observations[:, 0]), floor=RANK_FLOOR)
     state = TrainingState(model, optimizer, state.updates + count)
     return state, jax.tree.map(jnp.mean, terms), rank
 
