@@ -103,47 +103,38 @@ def _far_away_end(latent):
     return (latent[0] - 2.0) ** 2
 
 
-def _wall(latent, action, step):
-    return _drift(latent, action, None) - 1.0
+def _wall(passable, latent, action, step):
+    return jnp.where(passable, _drift(latent, action, None) - 1.0, 1.0 + action**2)
 
 
-def constrained() -> Case:
-    """The goal lies behind a wall at 1: full speed up to it, then stand. Positions 0, 0.3, 0.6, 0.9, 1, 1, 1."""
-    problem = Problem(_drift, _far_away, Box([-1.0], [1.0]), _far_away_end, constraints=_wall)
+def constrained(possible: bool = True) -> Case:
+    """The goal lies behind a wall at 1: full speed up to it, then stand. Positions 0, 0.3, 0.6, 0.9, 1, 1, 1.
+
+    Where it is not `possible` no action satisfies the constraint, and doing nothing violates it least, by 1.
+    """
+    wall = jax.tree_util.Partial(_wall, jnp.asarray(possible))
+    problem = Problem(_drift, _far_away, Box([-1.0], [1.0]), _far_away_end, constraints=wall)
     positions = np.array([0.0, 0.3, 0.6, 0.9, 1.0, 1.0, 1.0])
-    return Case(problem, jnp.zeros(1), 6, float(((positions - 2) ** 2).sum()))
+    return Case(problem, jnp.zeros(1), 6, float(((positions - 2) ** 2).sum()) if possible else float("nan"))
 
 
-def _impossible(latent, action, step):
-    return 1.0 + action**2
-
-
-def infeasible() -> Case:
-    """No action satisfies the constraint; doing nothing violates it least, by 1."""
-    case = constrained()
-    problem = Problem(_drift, _far_away, Box([-1.0], [1.0]), _far_away_end, constraints=_impossible)
-    return Case(problem, case.latent, case.horizon, float("nan"))
-
-
-def _pocket(latent, action, noise):
-    return jnp.where(action > 0.5, jnp.nan, latent + action)
+def _pocket(edge, latent, action, noise):
+    return jnp.where(action > edge, jnp.nan, latent + action)
 
 
 def _towards_pocket(latent, action, step):
     return (action[0] - 0.8) ** 2 + 0.0 * latent[0]
 
 
-def nan_pocket() -> Case:
-    """Actions above 0.5 break the model; the cost falls towards them, so the best finite plan is 0.5 throughout."""
-    return Case(Problem(_pocket, _towards_pocket, Box([-1.0], [1.0])), jnp.zeros(1), 4, 4 * 0.3**2)
-
-
-def _not_a_number(latent, action, step):
-    return jnp.nan * action.sum()
+def nan_pocket(edge: float = 0.5) -> Case:
+    """Actions above the edge break the model; the cost falls towards them, so the best finite plan is 0.5 throughout."""
+    dynamics = jax.tree_util.Partial(_pocket, jnp.float32(edge))
+    return Case(Problem(dynamics, _towards_pocket, Box([-1.0], [1.0])), jnp.zeros(1), 4, 4 * 0.3**2)
 
 
 def all_nan() -> Case:
-    return Case(Problem(_drift, _not_a_number, Box([-1.0], [1.0])), jnp.zeros(1), 4, float("nan"))
+    """Every action breaks the model."""
+    return nan_pocket(edge=-2.0)._replace(optimum=float("nan"))
 
 
 def _unstable(latent, action, noise):

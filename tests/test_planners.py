@@ -33,7 +33,11 @@ def finish(planner, problem, search):
 
 
 def by_name(members):
-    return pytest.mark.parametrize("member", members, ids=[member.name for member in members])
+    """Variants are slow tests: the planner they vary is tested on every change."""
+    marks = {True: [pytest.mark.slow], False: []}
+    return pytest.mark.parametrize(
+        "member", [pytest.param(member, id=member.name, marks=marks[member.variant]) for member in members]
+    )
 
 
 every_planner = by_name(MEMBERS)
@@ -99,7 +103,7 @@ def test_stops_at_the_wall(member):
 
 @by_name([member for member in CONTINUOUS if member.constraints])
 def test_says_when_nothing_is_feasible(member):
-    plan, _ = solve(member, problems.infeasible())
+    plan, _ = solve(member, problems.constrained(possible=False))
     assert int(plan.status) == Status.INFEASIBLE
     assert 1.0 <= float(plan.violation) < 1.1  # feasibility first: the least violation is 1, whatever the cost
     assert np.isfinite(float(plan.cost))
@@ -139,20 +143,18 @@ def test_predicts_where_the_plan_leads(member):
 
 
 @continuous
-@pytest.mark.parametrize("risk", [planners.MEAN, planners.WORST, planners.cvar(0.5)], ids=["mean", "worst", "cvar"])
-def test_prices_whole_trajectories_over_futures(member, risk):
-    case = problems.noisy(risk)
+def test_prices_whole_trajectories_over_futures(member):
+    case = problems.noisy(planners.cvar(0.5))
     plan, _ = solve(member, case)
     costs = np.sort([problems.reference_cost(case.problem, case.latent, plan.actions, future) for future in range(4)])
-    expected = {planners.MEAN: costs.mean(), planners.WORST: costs[-1], planners.cvar(0.5): costs[-2:].mean()}[risk]
-    np.testing.assert_allclose(float(plan.cost), expected, rtol=1e-4)
+    np.testing.assert_allclose(float(plan.cost), costs[-2:].mean(), rtol=1e-4)
 
 
 # Bounds, keys, slices, batches
 
 
 @continuous
-@pytest.mark.parametrize("box", [{}, {"rate": [0.4]}, {"rate": [0.4], "previous": [2.5]}], ids=["box", "rate", "previous"])
+@pytest.mark.parametrize("box", [{}, {"rate": [0.4], "previous": [2.5]}], ids=["box", "rate"])
 def test_bounds_hold_exactly(member, box):
     case = problems.linear_quadratic(start=(8.0, 3.0), **box)  # the optimum presses against the bounds
     state = None
@@ -231,9 +233,8 @@ def test_all_nan_gives_a_sendable_action_and_says_so(member):
     plan, state = solve(member, case)
     assert_inside(case.problem, plan.actions)
     assert int(plan.status) == Status.NO_FINITE_CANDIDATE
-    healthy = problems.Case(problems.multi_modal().problem, case.latent, case.horizon, 0.0)
     chex.assert_tree_all_finite(state)
-    after, _ = solve(member, healthy, state=state)  # and the warm start is not poisoned
+    after, _ = solve(member, problems.nan_pocket(edge=2.0), state=state)  # and the warm start is not poisoned
     assert np.isfinite(float(after.cost))
 
 
