@@ -124,7 +124,9 @@ class ILQR:
         )
         return plan, search.best.actions
 
-    def _candidates(self, problem: Problem, search: ILQRSearch) -> tuple[Float[Array, "H A"], Float[Array, ""], Float[Array, "N H A"]]:
+    def _candidates(
+        self, problem: Problem, search: ILQRSearch
+    ) -> tuple[Float[Array, "H A"], Float[Array, ""], Float[Array, "N H A"]]:
         """The steps k, what they promise, and the plans they lead to: the nominal itself first, then α = 1, ½, ¼ …"""
         box: Box = problem.actions  # type: ignore[assignment]
         flat, start = Flat.of(problem, search.latent, self.horizon)

@@ -163,7 +163,10 @@ def test_reaches_the_constrained_optimum_of_a_bounded_problem():
     def cost(actions):
         return case.problem.score(case.latent, actions[:, None], jnp.zeros((10, 0)))[0]
 
-    curvature, slope = np.asarray(jax.hessian(cost)(jnp.zeros(10)), np.float64), np.asarray(jax.grad(cost)(jnp.zeros(10)), np.float64)
+    curvature, slope = (
+        np.asarray(jax.hessian(cost)(jnp.zeros(10)), np.float64),
+        np.asarray(jax.grad(cost)(jnp.zeros(10)), np.float64),
+    )
     best, rate = np.zeros(10), 1 / np.linalg.eigvalsh(curvature)[-1]
     for _ in range(10_000):
         best = np.clip(best - rate * (curvature @ best + slope), -3, 3)
