@@ -90,7 +90,9 @@ def default_action(problem: Problem, guide: Guide, latent: Latent, previous: Arr
     return _admissible(problem, action, previous)
 
 
-def _step(problem: Problem, guide: Guide, action: Array, now: Situation) -> tuple[Float[Array, ""], Float[Array, ""], Situation]:
+def _step(
+    problem: Problem, guide: Guide, action: Array, now: Situation
+) -> tuple[Float[Array, ""], Float[Array, ""], Situation]:
     """Reward, discount and what comes after.
 
     What is not finite ends the episode there at a cost of `hopeless`, so that nothing of it enters the tree. A violated
