@@ -1,0 +1,233 @@
+"""What learns and how: one compiled update of world model, critic and policy on windows drawn from memory.
+
+The world model is a JEPA: it predicts the encoding of what follows (a target without gradient), kept from collapsing by
+variance and covariance on the latents themselves (Bardes et al. 2022). Cost and critic read the predicted latents and send
+gradients into the model, the policy does not; critic and policy learn as in TD-MPC2 (Hansen et al. 2024, section 3).
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jaxtyping import Array, Float
+
+from mpc.critic import Continuation, Critic, two_hot
+from mpc.policy import Categorical, Policy
+from planners.errors import require_positive
+from worldmodels.data.windows import Buffer, Window
+from worldmodels.jepa import JEPA
+from worldmodels.objectives.vicreg import covariance, variance
+from worldmodels.spec import Spec
+
+NO_NOISE = (0,)
+
+
+@dataclass(frozen=True)
+class LearnerSettings:
+    """One set for every task. Static under `jit`.
+
+    Attributes:
+      latent, hidden: sizes of the world model.
+      critic_hidden, policy_hidden: widths of critic and policy.
+      batch: windows an update.
+      length: decisions in a window, predicted open loop.
+      learning_rate: of Adam, for all; the encoder takes `encoder_rate` of it.
+      decay: weight of each further step of a window relative to the one before (ρ).
+      prediction, variance, covariance, cost, critic, continuation: weights of the model's losses.
+      target_rate: share of the critic that its slow copy takes over at each update (τ).
+      entropy: weight of the policy's entropy, where costs to go are in units of their spread.
+    """
+
+    latent: int = 128
+    hidden: int = 256
+    critic_hidden: int = 256
+    policy_hidden: int = 256
+    batch: int = 128
+    length: int = 3
+    learning_rate: float = 5e-4
+    encoder_rate: float = 0.5
+    decay: float = 0.7
+    prediction: float = 2.0
+    variance: float = 1.0
+    covariance: float = 0.04
+    cost: float = 0.5
+    critic: float = 0.1
+    continuation: float = 0.1
+    target_rate: float = 0.01
+    entropy: float = 1e-3
+
+    def __post_init__(self):
+        require_positive(
+            latent=self.latent,
+            hidden=self.hidden,
+            batch=self.batch,
+            length=self.length,
+            learning_rate=self.learning_rate,
+        )
+
+
+class Learner(NamedTuple):
+    """All that learning carries on; a pytree, saved and restored bit for bit."""
+
+    model: JEPA
+    critic: Critic
+    target: Critic
+    continuation: Continuation
+    policy: Policy
+    optimizers: Any
+    spread: Float[Array, ""]  # between the 5th and 95th percentile of costs to go, running
+    updates: Array
+
+
+def new_learner(spec: Spec, settings: LearnerSettings, *, seed: int = 0) -> Learner:
+    """Untrained networks and fresh optimisers."""
+    s = settings
+    model = JEPA(spec, seed=seed, latent=s.latent, hidden=s.hidden)
+    critic, target = (Critic(s.latent, spec, hidden=s.critic_hidden, seed=seed + 1) for _ in range(2))
+    continuation = Continuation(s.latent, spec, seed=seed + 2)
+    policy = Policy(s.latent, spec, seed=seed + 3, hidden=s.policy_hidden)
+    optimizers = (_optimizer(s).init(_params((model, critic, continuation))), _optimizer(s).init(_params(policy)))
+    return Learner(model, critic, target, continuation, policy, optimizers, jnp.ones(()), jnp.zeros((), jnp.int32))
+
+
+def _params(modules: Any) -> Any:
+    return nnx.split(modules, nnx.Param, ...)[1]
+
+
+def _optimizer(settings: LearnerSettings) -> optax.GradientTransformation:
+    return optax.chain(optax.clip_by_global_norm(20.0), optax.adam(settings.learning_rate, eps=1e-6))
+
+
+def model_losses(
+    modules: tuple[JEPA, Critic, Continuation],
+    target: Critic,
+    policy: Policy,
+    window: Window,
+    discount: Float[Array, ""],
+    settings: LearnerSettings,
+    key: Array,
+) -> tuple[dict[str, Array], Float[Array, "B L+1 D"]]:
+    """Every loss by name, unweighted, and the predicted latents, on a batch of windows [B, L+1, ...]."""
+    model, critic, continuation = modules
+    encoded = model.encode(window.observations)
+    fixed = jax.lax.stop_gradient(encoded)
+
+    def step(latent, action):
+        following = model.predict(latent, action, jnp.zeros(NO_NOISE))
+        return following, following
+
+    _, following = jax.lax.scan(step, encoded[:, 0], jnp.moveaxis(window.actions, 1, 0))
+    predicted = jnp.concatenate([encoded[:, :1], jnp.moveaxis(following, 0, 1)], 1)
+    weights = settings.decay ** jnp.arange(settings.length)
+    weights = weights / weights.sum()
+
+    def over_steps(loss: Float[Array, "B L"]) -> Float[Array, ""]:
+        return (loss.mean(0) * weights).sum()
+
+    acted_in = predicted[:, :-1]
+    paid = model.cost_normaliser(window.costs[..., None])[..., 0]
+    said = model.cost_head(model._with_action(acted_in, window.actions))[..., 0]
+
+    following_action = policy(fixed[:, 1:]).sample(key=key)
+    to_go = target(fixed[:, 1:], following_action).max(0)
+    wanted = two_hot(window.costs + discount * window.continues * to_go)
+    logits = critic.logits(acted_in, window.actions)
+    surprise = -(wanted * jax.nn.log_softmax(logits)).sum(-1).mean(0)
+    going_on = optax.sigmoid_binary_cross_entropy(continuation.logit(acted_in, window.actions), window.continues)
+    seen, truth = fixed, model.normaliser(window.observations)
+    flat = encoded.reshape(-1, encoded.shape[-1])
+    return {
+        "prediction": over_steps(((predicted[:, 1:] - fixed[:, 1:]) ** 2).mean(-1)),
+        "variance": variance(flat),
+        "covariance": covariance(flat),
+        "cost": over_steps((said - paid) ** 2),
+        "critic": over_steps(surprise),
+        "continuation": over_steps(going_on),
+        "readout": ((model.readout_head(seen) - truth) ** 2).mean(),
+    }, predicted
+
+
+def policy_loss(
+    policy: Policy,
+    critic: Critic,
+    latents: Float[Array, "N D"],
+    spread: Float[Array, ""],
+    settings: LearnerSettings,
+    key: Array,
+) -> tuple[Float[Array, ""], Float[Array, " N"]]:
+    """What the policy's actions cost in the eyes of the critic, less its entropy; and those costs to go."""
+    said = policy(latents)
+    if isinstance(said, Categorical):
+        log_prob = jax.nn.log_softmax(said.logits)
+        choices = jnp.arange(said.logits.shape[-1])
+        costs = jax.vmap(lambda a: critic(latents, jnp.broadcast_to(a, latents.shape[:1])).mean(0), out_axes=-1)(choices)
+        to_go = (jnp.exp(log_prob) * costs).sum(-1)
+        entropy = -(jnp.exp(log_prob) * log_prob).sum(-1)
+    else:
+        to_go = critic(latents, said.sample(key=key)).mean(0)
+        entropy = jnp.log(said.scale).sum(-1)
+    return to_go.mean() / spread - settings.entropy * entropy.mean(), to_go
+
+
+@partial(jax.jit, static_argnames=("settings", "count"))
+def improve(
+    learner: Learner, buffer: Buffer, discount: Float[Array, ""], key: Array, *, settings: LearnerSettings, count: int
+) -> tuple[Learner, dict[str, Array]]:
+    """`count` updates on windows drawn from `buffer`, and the mean of every loss over them."""
+    graph, params, rest = nnx.split((learner.model, learner.critic, learner.continuation), nnx.Param, ...)
+    policy_graph, policy_params, policy_rest = nnx.split(learner.policy, nnx.Param, ...)
+    target_graph, target_params, target_rest = nnx.split(learner.target, nnx.Param, ...)
+    optimizer = _optimizer(settings)
+
+    def update(carry, key):
+        params, policy_params, target_params, (model_state, policy_state), spread = carry
+        window_key, action_key, policy_key = jax.random.split(key, 3)
+        window = buffer.sample(settings.batch, settings.length, key=window_key)
+        target = nnx.merge(target_graph, target_params, target_rest)
+        policy = nnx.merge(policy_graph, policy_params, policy_rest)
+
+        def loss(params):
+            modules = nnx.merge(graph, params, rest)
+            terms, latents = model_losses(modules, target, policy, window, discount, settings, action_key)
+            return sum(getattr(settings, name, 1.0) * value for name, value in terms.items()), (terms, latents)
+
+        gradients, (terms, latents) = jax.grad(loss, has_aux=True)(params)
+        step, model_state = optimizer.update(gradients, model_state, params)
+        step[0]["encoder"] = jax.tree.map(lambda x: settings.encoder_rate * x, step[0]["encoder"])
+        params = optax.apply_updates(params, step)
+
+        critic = nnx.merge(graph, params, rest)[1]
+        flat = jax.lax.stop_gradient(latents.reshape(-1, latents.shape[-1]))
+
+        def reacting(policy_params):
+            policy = nnx.merge(policy_graph, policy_params, policy_rest)
+            return policy_loss(policy, critic, flat, spread, settings, policy_key)
+
+        policy_gradients, to_go = jax.grad(reacting, has_aux=True)(policy_params)
+        step, policy_state = optimizer.update(policy_gradients, policy_state, policy_params)
+        policy_params = optax.apply_updates(policy_params, step)
+
+        low, high = jnp.percentile(to_go, jnp.array([5.0, 95.0]))
+        spread = jnp.maximum(0.99 * spread + 0.01 * (high - low), 1.0)
+        target_params = optax.incremental_update(_params(critic), target_params, settings.target_rate)
+        return (params, policy_params, target_params, (model_state, policy_state), spread), terms | {"to_go": to_go.mean()}
+
+    carry = (params, policy_params, target_params, learner.optimizers, learner.spread)
+    carry, terms = jax.lax.scan(update, carry, jax.random.split(key, count))
+    params, policy_params, target_params, optimizers, spread = carry
+    model, critic, continuation = nnx.merge(graph, params, rest)
+    improved = Learner(
+        model,
+        critic,
+        nnx.merge(target_graph, target_params, target_rest),
+        continuation,
+        nnx.merge(policy_graph, policy_params, policy_rest),
+        optimizers,
+        spread,
+        learner.updates + count,
+    )
+    return improved, jax.tree.map(jnp.mean, terms)
