@@ -15,7 +15,9 @@ import worldmodels
 from benchmarks import doctor as doctor_page
 from benchmarks import planner_bench, plots, report, results, tables
 from benchmarks import speed as speed_benchmark
+from benchmarks.control import bench_control, bench_simulator
 from benchmarks.demo import demo
+from benchmarks.learn import learn
 from benchmarks.names import planner_named
 from planners import PlannerError
 from worldmodels import manifest
@@ -255,6 +257,30 @@ def bench_planners(
     write_lines(json_file, lines)
 
 
+def bench_control_command(
+    tasks: tuple[str, ...] = (),
+    seeds: tuple[int, ...] = (0,),
+    frames: int = 100_000,
+    together: int = 1,
+    simulator: bool = False,
+    json_file: JSONFile = None,
+) -> None:
+    """The learning agent against frames and minutes, into benchmarks/results/control.jsonl; goes on where it was stopped.
+
+    Args:
+        tasks: dm_control's short names or Gymnasium ids; the twelve of the table if not given.
+        seeds: of the runs.
+        frames: environment steps of each run.
+        together: runs side by side, one core each.
+        simulator: measure the planner on the true simulator instead: the ceiling.
+        json_file: write the lines there too.
+    """
+    if simulator:
+        bench_simulator(tasks)
+        return
+    write_lines(json_file, bench_control(tasks, seeds, frames, together=together))
+
+
 def write_lines(path: Path | None, lines: list[dict[str, Any]]) -> None:
     if path is not None:
         manifest.write_aside(path, json.dumps(lines, indent=1).encode())
@@ -263,6 +289,7 @@ def write_lines(path: Path | None, lines: list[dict[str, Any]]) -> None:
 Benchmark = (
     Annotated[None, tyro.conf.subcommand("speed", constructor=bench_speed)]
     | Annotated[None, tyro.conf.subcommand("planners", constructor=bench_planners)]
+    | Annotated[None, tyro.conf.subcommand("control", constructor=bench_control_command)]
 )
 
 
@@ -288,6 +315,7 @@ def main() -> None:
     commands = {
         "collect": collect,
         "train": train,
+        "learn": learn,
         "evaluate": evaluate,
         "distil": distil,
         "demo": demo,

@@ -4,6 +4,7 @@ from mpc import tasks
 from mpc.agent import Agent, AgentState, PlanningAgent
 from mpc.collection import collect
 from mpc.costs import LearnedCost, TaskCost, cost, goal
+from mpc.critic import Critic
 from mpc.decision import Decision
 from mpc.distillation import DistillationSettings, distil
 from mpc.environment import Environment, make
@@ -11,12 +12,14 @@ from mpc.errors import (
     CollectionError,
     CostError,
     EnvironmentFaultError,
+    LearningError,
     MPCError,
     RenderingError,
     UnknownEnvironmentError,
     UnsupportedEnvironmentError,
 )
 from mpc.evaluation import Evaluation, confidence_interval, evaluate
+from mpc.learning import LearnerSettings, RunSettings, learn
 from mpc.policy import Policy, PolicyAgent
 from mpc.random_agent import PinkAgent, RandomAgent
 from mpc.rendering import record, rendering_backend, write_gif
@@ -28,12 +31,15 @@ __all__ = [
     "AgentState",
     "CollectionError",
     "CostError",
+    "Critic",
     "Decision",
     "DistillationSettings",
     "Environment",
     "EnvironmentFaultError",
     "Evaluation",
     "LearnedCost",
+    "LearnerSettings",
+    "LearningError",
     "MPCError",
     "PinkAgent",
     "PlanningAgent",
@@ -41,6 +47,7 @@ __all__ = [
     "PolicyAgent",
     "RandomAgent",
     "RenderingError",
+    "RunSettings",
     "TaskCost",
     "UnknownEnvironmentError",
     "UnsupportedEnvironmentError",
@@ -50,6 +57,7 @@ __all__ = [
     "distil",
     "evaluate",
     "goal",
+    "learn",
     "load_agent",
     "load_policy",
     "make",

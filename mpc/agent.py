@@ -11,7 +11,9 @@ from jaxtyping import Array, PyTree
 
 import planners
 from mpc import costs
+from mpc.critic import ContinuesOnModel, FutureCost, PolicyProposal
 from mpc.decision import Decision
+from mpc.errors import MPCError
 from mpc.packing import Structure, pack, unpack
 from mpc.simulation import simulator_problem
 from planners import pytree, static
@@ -56,14 +58,26 @@ class PlanningAgent:
       planner: any planner; its horizon counts model steps.
       discount: of the planning problem, per model step.
       exploration: standard deviation of the noise added to normalised actions when acting with `explore=True`;
-        for discrete actions, the probability of a random one.
+        for discrete actions, the probability of a random one. None takes the plan's own spread.
+      critic: a `Critic` of what `policy` will cost beyond the horizon, in place of the cost's own terminal term.
+      policy: a `Policy` that proposes plans to planners with `proposals`, and that the critic speaks of.
+      continuation: a `Continuation`, where episodes can end.
     """
 
     model: Any
     cost: Any
     planner: planners.Planner = static()
     discount: float = static(default=1.0)
-    exploration: float = static(default=0.3)
+    exploration: float | None = static(default=0.3)
+    critic: Any = None
+    policy: Any = None
+    continuation: Any = None
+
+    def __post_init__(self):
+        if self.critic is not None and self.policy is None:
+            raise MPCError(
+                "PlanningAgent(critic=...) without a policy: a critic says what a policy costs. Give policy=... too."
+            )
 
     def problem(self) -> planners.Problem:
         """The optimal-control problem over the model's latents and normalised actions."""
@@ -75,12 +89,16 @@ class PlanningAgent:
             if isinstance(action, DiscreteAction)
             else planners.Box(-jnp.ones(action.shape), jnp.ones(action.shape))
         )
+        beyond = costs.TerminalOnModel(self.model, self.cost, self.planner.horizon)
+        optional = {} if self.continuation is None else {"continues": ContinuesOnModel(self.model, self.continuation)}
         return planners.Problem(
             dynamics=self.model.predict,
             cost=costs.OnModel(self.model, self.cost),
-            terminal_cost=costs.TerminalOnModel(self.model, self.cost, self.planner.horizon),
+            terminal_cost=beyond if self.critic is None else FutureCost(self.model, self.critic, self.policy),
+            proposal=None if self.policy is None else PolicyProposal(self.model, self.policy),
             actions=box,
             discount=jnp.asarray(self.discount),
+            **optional,
         )
 
     def reset(self, observation: Observation) -> AgentState:
@@ -110,11 +128,13 @@ def believe(model: Any, state: Any, observation: Observation) -> PyTree:
     return jax.tree.map(lambda a, b: jnp.where(state.decisions == 0, a, b), first, later)
 
 
-def explored(action: Array, spec_action: Any, scale: float, key: Array) -> Array:
+def explored(action: Array, spec_action: Any, scale: float | Array, key: Array) -> Array:
     """A normalised action with Gaussian noise of standard deviation `scale`; discrete: random with that probability."""
     if isinstance(spec_action, DiscreteAction):
         coin, draw = jax.random.split(key)
-        return jnp.where(jax.random.bernoulli(coin, min(scale, 1.0)), jax.random.randint(draw, (), 0, spec_action.n), action)
+        return jnp.where(
+            jax.random.bernoulli(coin, jnp.minimum(scale, 1.0)), jax.random.randint(draw, (), 0, spec_action.n), action
+        )
     return jnp.clip(action + scale * jax.random.normal(key, action.shape), -1, 1)
 
 
@@ -127,7 +147,8 @@ def _act(leaves, structure: Structure, state: AgentState, observation: Observati
     plan, search = planners.plan(agent.planner, agent.problem(), latent, state.search, elapsed=elapsed, key=plan_key)
     action = plan.actions[0]
     if explore:
-        action = explored(action, agent.model.spec.action, agent.exploration, noise_key)
+        scale = plan.spread[0] if agent.exploration is None else agent.exploration
+        action = explored(action, agent.model.spec.action, scale, noise_key)
     state = AgentState(latent, action, search, state.decisions + 1)
     sent = agent.model.spec.action.denormalise(action)
     return Decision(action=sent, plan=plan, cost=plan.cost, status=plan.status), state

@@ -27,3 +27,7 @@ class RenderingError(MPCError):
 
 class CostError(MPCError):
     """A cost that returns a vector or a NaN, or asks for what the model cannot give."""
+
+
+class LearningError(MPCError):
+    """A run that cannot begin, go on or be resumed as asked."""

@@ -1,6 +1,6 @@
 """Policies and the agents that load from disk."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ import planners
 import worldmodels
 from mpc.agent import PlanningAgent
 from mpc.costs import LearnedCost
+from mpc.learning.storage import load_learned, planning_agent
 from mpc.policy import Policy, PolicyAgent
 from worldmodels import checkpoint, manifest
 
@@ -36,7 +37,16 @@ def load_policy(folder: str | Path) -> PolicyAgent:
 def load_agent(
     folder: str | Path, planner: planners.Planner, *, cost: Any = None, exploration: float = 0.3
 ) -> PlanningAgent | PolicyAgent:
-    """Whoever acts from `folder`: a policy by itself, a model under `planner` (by its learned cost unless `cost` is given)."""
-    if manifest.read(folder).kind == "policy":
+    """Whoever acts from `folder`: a policy by itself, a model under `planner` (by its learned cost unless `cost` is given).
+
+    A learned agent brings critic and policy of its own, which judge and seed the plans.
+    """
+    content = manifest.read(folder)
+    if content.kind == "policy":
         return load_policy(folder)
+    if content.kind == "agent":
+        learner, _ = load_learned(folder)
+        progress = content.extra["progress"]
+        agent = planning_agent(learner, planner, progress["discount"], ends=progress["ends"])
+        return agent if cost is None else replace(agent, cost=cost, critic=None)
     return PlanningAgent(worldmodels.load(folder), cost or LearnedCost(), planner, exploration=exploration)

@@ -16,6 +16,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from mpc.critic import Continuation, Critic, two_hot
+from mpc.distillation import Labels, imitation_loss
 from mpc.policy import Categorical, Policy
 from planners.errors import require_positive
 from worldmodels.data.windows import Buffer, Window
@@ -24,6 +25,7 @@ from worldmodels.objectives.vicreg import covariance, variance
 from worldmodels.spec import Spec
 
 NO_NOISE = (0,)
+POLICY_STRIDE = 2  # every other latent of a window is enough for the policy
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,14 @@ class LearnerSettings:
       prediction, variance, covariance, cost, critic, continuation: weights of the model's losses.
       target_rate: share of the critic that its slow copy takes over at each update (τ).
       entropy: weight of the policy's entropy, where costs to go are in units of their spread.
+      imitation: weight of the squared distance to what planning did of late, in the same units.
+      newest: the share of memory that counts as of late.
     """
 
-    latent: int = 128
-    hidden: int = 256
-    critic_hidden: int = 256
-    policy_hidden: int = 256
+    latent: int = 96
+    hidden: int = 192
+    critic_hidden: int = 192
+    policy_hidden: int = 128
     batch: int = 128
     length: int = 3
     learning_rate: float = 5e-4
@@ -59,6 +63,8 @@ class LearnerSettings:
     continuation: float = 0.1
     target_rate: float = 0.01
     entropy: float = 1e-3
+    imitation: float = 1.0
+    newest: float = 0.2
 
     def __post_init__(self):
         require_positive(
@@ -66,7 +72,6 @@ class LearnerSettings:
             hidden=self.hidden,
             batch=self.batch,
             length=self.length,
-            learning_rate=self.learning_rate,
         )
 
 
@@ -132,9 +137,9 @@ def model_losses(
     paid = model.cost_normaliser(window.costs[..., None])[..., 0]
     said = model.cost_head(model._with_action(acted_in, window.actions))[..., 0]
 
-    following_action = policy(fixed[:, 1:]).sample(key=key)
-    to_go = target(fixed[:, 1:], following_action).max(0)
-    wanted = two_hot(window.costs + discount * window.continues * to_go)
+    last = fixed[:, -1]
+    to_go = target(last, policy(last).sample(key=key)).max(0)
+    wanted = two_hot(paid_until_the_end(window, to_go, discount))
     logits = critic.logits(acted_in, window.actions)
     surprise = -(wanted * jax.nn.log_softmax(logits)).sum(-1).mean(0)
     going_on = optax.sigmoid_binary_cross_entropy(continuation.logit(acted_in, window.actions), window.continues)
@@ -151,15 +156,34 @@ def model_losses(
     }, predicted
 
 
+def paid_until_the_end(window: Window, to_go: Float[Array, " B"], discount: Float[Array, ""]) -> Float[Array, "B L"]:
+    """What was paid from each decision to the end of its window, plus the cost to go from there, all discounted.
+
+    Returns of up to L steps, uncorrected for the policy having changed since (Hessel et al. 2018, section 3; here L is small).
+    """
+
+    def step(after, inputs):
+        cost, continues = inputs
+        total = cost + discount * continues * after
+        return total, total
+
+    _, totals = jax.lax.scan(step, to_go, (window.costs.T, window.continues.T), reverse=True)
+    return totals.T
+
+
 def policy_loss(
     policy: Policy,
     critic: Critic,
     latents: Float[Array, "N D"],
+    planned: Labels,
     spread: Float[Array, ""],
     settings: LearnerSettings,
     key: Array,
 ) -> tuple[Float[Array, ""], Float[Array, " N"]]:
-    """What the policy's actions cost in the eyes of the critic, less its entropy; and those costs to go."""
+    """What the policy's actions cost in the eyes of the critic, how far it is from what was planned, less its entropy; and those costs to go.
+
+    The first is TD-MPC2's objective, the second compiles Mode-2 into Mode-1 while both still learn (BMPC, Wang et al. 2025).
+    """
     said = policy(latents)
     if isinstance(said, Categorical):
         log_prob = jax.nn.log_softmax(said.logits)
@@ -170,7 +194,8 @@ def policy_loss(
     else:
         to_go = critic(latents, said.sample(key=key)).mean(0)
         entropy = jnp.log(said.scale).sum(-1)
-    return to_go.mean() / spread - settings.entropy * entropy.mean(), to_go
+    compiled = settings.imitation * imitation_loss(policy, planned)
+    return to_go.mean() / spread + compiled - settings.entropy * entropy.mean(), to_go
 
 
 @partial(jax.jit, static_argnames=("settings", "count"))
@@ -185,7 +210,7 @@ def improve(
 
     def update(carry, key):
         params, policy_params, target_params, (model_state, policy_state), spread = carry
-        window_key, action_key, policy_key = jax.random.split(key, 3)
+        window_key, action_key, policy_key, recent_key = jax.random.split(key, 4)
         window = buffer.sample(settings.batch, settings.length, key=window_key)
         target = nnx.merge(target_graph, target_params, target_rest)
         policy = nnx.merge(policy_graph, policy_params, policy_rest)
@@ -200,12 +225,17 @@ def improve(
         step[0]["encoder"] = jax.tree.map(lambda x: settings.encoder_rate * x, step[0]["encoder"])
         params = optax.apply_updates(params, step)
 
-        critic = nnx.merge(graph, params, rest)[1]
-        flat = jax.lax.stop_gradient(latents.reshape(-1, latents.shape[-1]))
+        model, critic, _ = nnx.merge(graph, params, rest)
+        met = jax.lax.stop_gradient(latents[:, ::POLICY_STRIDE])
+        flat = met.reshape(-1, met.shape[-1])
+
+        recent = buffer.sample(settings.batch, 1, newest=settings.newest, key=recent_key)
+        features = model.encode(recent.observations[:, 0])
+        planned = Labels(jax.lax.stop_gradient(features), recent.actions[:, 0])
 
         def reacting(policy_params):
             policy = nnx.merge(policy_graph, policy_params, policy_rest)
-            return policy_loss(policy, critic, flat, spread, settings, policy_key)
+            return policy_loss(policy, critic, flat, planned, spread, settings, policy_key)
 
         policy_gradients, to_go = jax.grad(reacting, has_aux=True)(policy_params)
         step, policy_state = optimizer.update(policy_gradients, policy_state, policy_params)

@@ -99,13 +99,14 @@ class Buffer:
         """Rows there is room for."""
         return self.observations.shape[0]
 
-    def sample(self, batch: int, length: int, *, key: Array) -> Window:
-        """`batch` windows of `length` decisions, each start equally likely. Pure: call it inside jit."""
+    def sample(self, batch: int, length: int, *, newest: float = 1.0, key: Array) -> Window:
+        """`batch` windows of `length` decisions, each start in the `newest` share of the data equally likely. Pure: call it inside jit."""
         if not 1 <= length <= self.length:
             raise DataError(
                 f"windows of {length} decisions from a buffer for windows of {self.length}: expected 1 to {self.length}."
             )
-        chosen = jax.random.randint(key, (batch,), 0, self.count)
+        first = ((1 - newest) * self.count).astype(jnp.int32)
+        chosen = jax.random.randint(key, (batch,), first, self.count)
         rows = self.starts[chosen][:, None] + jnp.arange(length + 1)
         acted = rows[:, :-1]
         continues = 1.0 - self.terminated[acted].astype(jnp.float32)

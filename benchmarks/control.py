@@ -1,0 +1,153 @@
+"""`sailplan bench control`: the learning agent on the control tasks, against frames and minutes, beside published results.
+
+One run a task and seed, each evaluated at the same numbers of frames; every cell is a line of benchmarks/results/control.jsonl.
+A run that was stopped goes on where it was; a run whose lines are all there is left out.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+import mpc
+import planners
+from benchmarks import results
+from benchmarks.learn import HELD_OUT, evaluations
+from mpc.learning import Run, RunSettings
+from mpc.learning import learn as learn_in
+
+RESULTS = results.RESULTS / "control.jsonl"
+RUNS = Path("runs/control")
+ACTION_REPEAT = 2
+EPISODES = 10
+FRAMES = (10_000, 25_000, 50_000, 100_000)
+TASKS = (
+    "pendulum-swingup",
+    "cartpole-balance",
+    "cartpole-swingup",
+    "cartpole-swingup_sparse",
+    "reacher-easy",
+    "reacher-hard",
+    "ball_in_cup-catch",
+    "finger-spin",
+    "cheetah-run",
+    "walker-walk",
+    "walker-run",
+    "hopper-hop",
+)
+THREADS = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+console = Console()
+
+
+def identifier(task: str) -> str:
+    """dm_control's short names as Gymnasium ids; ids stay what they are."""
+    return task if "/" in task or "-v" in task else f"dm_control/{task}-v0"
+
+
+def bench_control(tasks: Sequence[str], seeds: Sequence[int], frames: int, *, together: int = 1) -> list[dict[str, Any]]:
+    """Every missing run, `together` at a time on one core each, then random's row; the lines of all of them."""
+    wanted = [(identifier(task), seed) for seed in seeds for task in tasks or TASKS]
+    running: list[subprocess.Popen] = []
+    cores = sorted(os.sched_getaffinity(0))
+    while wanted or running:
+        running = [process for process in running if process.poll() is None]
+        while wanted and len(running) < together:
+            task, seed = wanted.pop(0)
+            if not missing(task, seed, frames):
+                continue
+            busy = {process.core for process in running}  # type: ignore[attr-defined]
+            core = next(core for core in cores if core not in busy)
+            running.append(start(task, seed, frames, core))
+            console.print(f"{task}, seed {seed}: to {frames} frames on core {core}", highlight=False)
+        time.sleep(1)
+    chosen = {identifier(task) for task in tasks or TASKS}
+    return [line for line in results.read_lines(RESULTS) if line["task"] in chosen]
+
+
+def start(task: str, seed: int, frames: int, core: int) -> subprocess.Popen:
+    """One run in a process of its own, on one core and with one thread, as the published minutes are counted."""
+    environment = {**os.environ, "XLA_FLAGS": THREADS, "OMP_NUM_THREADS": "1"}
+    log = RUNS / f"{name_of(task, seed)}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "benchmarks.control", task, str(seed), str(frames)]
+    with log.open("a") as file:
+        process = subprocess.Popen(
+            command, env=environment, stdout=file, stderr=file, preexec_fn=lambda: os.sched_setaffinity(0, {core})
+        )
+    process.core = core  # type: ignore[attr-defined]
+    return process
+
+
+def name_of(task: str, seed: int) -> str:
+    return f"{task.replace('dm_control/', '')}-{seed}"
+
+
+def missing(task: str, seed: int, frames: int) -> list[int]:
+    """The evaluations of a run that no line holds yet."""
+    lines = results.read_lines(RESULTS)
+    known = {line["frames"] for line in lines if (line["task"], line["seed"], line["method"]) == (task, seed, "planner")}
+    return [at for at in (*FRAMES, frames) if at <= frames and at not in known]
+
+
+def run_task(task: str, seed: int, frames: int) -> None:
+    """Learn `task`, and record planner and policy whenever one of `FRAMES` is reached."""
+    settings = RunSettings()
+    folder, environment = RUNS / name_of(task, seed), mpc.make(task, action_repeat=ACTION_REPEAT)
+    unseen = environment.copy()
+    evaluating = 0.0
+    known = minutes_before(folder)
+    began = time.perf_counter()
+    if not any(line["method"] == "random" and line["task"] == task for line in results.read_lines(RESULTS)):
+        row = mpc.evaluate(unseen, mpc.RandomAgent(environment.spec), episodes=EPISODES, seed=HELD_OUT).summary()
+        record(task, "random", 0, 0, {"action_repeat": ACTION_REPEAT}, row, 0.0)
+        began = time.perf_counter()
+
+    def milestone(run: Run) -> None:
+        nonlocal evaluating
+        now = time.perf_counter()
+        minutes = known + (now - began - evaluating) / 60
+        (folder / "minutes").write_text(str(minutes))
+        due = [at for at in missing(task, seed, frames) if at <= run.frames_learned]
+        if not due:
+            return
+        described = {"action_repeat": ACTION_REPEAT, "run": repr(settings)}
+        for method, row in evaluations(unseen, run, EPISODES).items():
+            record(task, method, seed, due[-1], described, {**row, "frames_seen": run.frames_learned}, minutes)
+        evaluating += time.perf_counter() - now
+
+    resume = (folder / "memory").exists()
+    learn_in(environment, folder, frames=frames, seed=seed, settings=settings, resume=resume, milestone=milestone)
+
+
+def minutes_before(folder: Path) -> float:
+    """What earlier processes spent on this run, evaluations left out."""
+    path = folder / "minutes"
+    return float(path.read_text()) if path.exists() else 0.0
+
+
+def record(task: str, method: str, seed: int, frames: int, settings: dict, row: dict[str, Any], minutes: float) -> None:
+    cell = {"benchmark": "control", "task": task, "method": method, "settings": settings, "seed": seed, "frames": frames}
+    results.write_line(RESULTS, {**cell, **row, "minutes": round(minutes, 2)})
+    console.print(f"{task} {method} {frames}: {row['return_mean']:.1f} ± {row['return_ci95']:.1f}", highlight=False)
+
+
+def bench_simulator(tasks: Sequence[str], episodes: int = 5) -> None:
+    """The ceiling: iCEM 64 × 15 × 2 on MuJoCo itself under the task's reward as a cost, where `mpc.tasks` knows it."""
+    planner = planners.ICEM(horizon=15, samples=64, iterations=2, elites=8, keep=4)
+    for task in map(identifier, tasks or TASKS):
+        cost = mpc.cost(mpc.tasks.lookup(task))
+        environment = mpc.make(task, action_repeat=ACTION_REPEAT, privileged=True)
+        began = time.perf_counter()
+        agent = mpc.PlanningAgent(mpc.simulator(environment), cost, planner)
+        row = mpc.evaluate(environment, agent, episodes=episodes, seed=HELD_OUT).summary()
+        minutes = (time.perf_counter() - began) / 60
+        record(task, "simulator", 0, 0, {"action_repeat": ACTION_REPEAT, "planner": repr(planner)}, row, minutes)
+
+
+if __name__ == "__main__":
+    run_task(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

@@ -1,0 +1,72 @@
+"""`sailplan learn`: an agent that acts, remembers, learns and plans, with evaluations on unseen seeds as it grows."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+from rich.console import Console
+
+import mpc
+from mpc.learning import LearningProgress, Run, RunSettings
+from mpc.learning import learn as learn_in
+
+HELD_OUT = 500_000  # first seed of evaluation, far from any episode's
+console = Console()
+
+
+def evaluations(environment: mpc.Environment, run: Run, episodes: int) -> dict[str, dict[str, Any]]:
+    """Planner and policy on the same unseen seeds: `mpc.evaluate`'s summaries and the returns."""
+    rows = {}
+    for name, agent in (("planner", run.planning_agent()), ("policy", run.policy_agent())):
+        result = mpc.evaluate(environment, agent, episodes=episodes, seed=HELD_OUT)
+        rows[name] = {**result.summary(), "returns": np.round(result.returns, 2).tolist()}
+    return rows
+
+
+def learn(
+    environment: tyro.conf.Positional[str],
+    frames: int,
+    out: Path,
+    seed: int = 0,
+    action_repeat: int = 2,
+    evaluate_every: int = 10_000,
+    episodes: int = 10,
+    resume: bool = False,
+) -> None:
+    """Act in an environment and learn from it: world model, critic and policy; one set of defaults for every task.
+
+    Args:
+        environment: a Gymnasium id, or dm_control's as dm_control/cheetah-run-v0.
+        frames: environment steps in all, before action repeat.
+        out: the run's folder: memory/, agent/ and progress.jsonl.
+        seed: of networks, environment and search.
+        action_repeat: environment steps a decision lasts.
+        evaluate_every: frames between evaluations of planner and policy on unseen seeds.
+        episodes: in each evaluation.
+        resume: go on with the run in --out where it stopped.
+    """
+    made = mpc.make(environment, action_repeat=action_repeat)
+    unseen = made.copy()
+
+    def show(report: LearningProgress) -> None:
+        losses = "  ".join(f"{name} {value:.3g}" for name, value in report.losses.items())
+        console.print(
+            f"{report.frames:>7} of {report.total} frames  return {report.episode_return:8.1f}  {report.seconds:6.0f} s  {losses}",
+            highlight=False,
+        )
+
+    def milestone(run: Run) -> None:
+        learned = run.frames_learned
+        before = learned - len(run.episodes[run.learned - 1]) * made.spec.action_repeat
+        if learned // evaluate_every == before // evaluate_every and learned < frames:
+            return
+        for name, row in evaluations(unseen, run, episodes).items():
+            said = f"{row['return_mean']:.1f} ± {row['return_ci95']:.1f}, {row['decision_ms_p50']:.2f} ms a decision"
+            console.print(f"[bold]{name}[/bold] on {episodes} unseen seeds: {said}", highlight=False)
+            with (out / "evaluations.jsonl").open("a") as file:
+                file.write(json.dumps({"method": name, "frames": learned, **row}) + "\n")
+
+    learn_in(made, out, frames=frames, seed=seed, settings=RunSettings(), resume=resume, progress=show, milestone=milestone)
+    console.print(f"{out}: the agent is in {out / 'agent'}; sailplan evaluate {out / 'agent'} plays it")

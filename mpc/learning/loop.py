@@ -1,0 +1,254 @@
+"""The agent that learns: act, remember, learn, plan better, until the frames are spent; stopped anywhere, it goes on bit for bit.
+
+Everything random follows from the seed and the number of the episode, and learning sees only what is on disk. A run that
+was killed therefore repeats at most the updates of one episode, and ends with the same weights as one that was not.
+"""
+
+import itertools
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import planners
+from mpc.agent import PlanningAgent
+from mpc.collection import collect
+from mpc.environment import Environment
+from mpc.errors import LearningError
+from mpc.learning.learner import LearnerSettings, improve, new_learner
+from mpc.learning.storage import load_learned, planning_agent, save_learned
+from mpc.policy import PolicyAgent
+from mpc.random_agent import PinkAgent, RandomAgent
+from worldmodels import manifest
+from worldmodels.data.dataset import Dataset
+from worldmodels.data.episode import Episode, Episodes
+from worldmodels.data.windows import Buffer
+from worldmodels.files import MANIFEST
+from worldmodels.spec import DiscreteAction, Spec
+
+CHUNK = 50  # updates in one compiled call
+COST_SHARE = 0.1  # of the largest cost seen: the least scale of the cost head, so that a rare reward does not explode
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """The loop around the learner; one set for every task.
+
+    Attributes:
+      seed_frames: acted at random before the first update, half of it uniform, half pink noise; at least two episodes.
+      updates: per decision.
+      horizon, samples, iterations, proposals: of the planner that acts.
+    """
+
+    seed_frames: int = 4_000
+    updates: float = 1.0
+    horizon: int = 3
+    samples: int = 128
+    iterations: int = 4
+    proposals: int = 16
+    learner: LearnerSettings = LearnerSettings()
+
+    def planner(self, spec: Spec) -> planners.Planner:
+        """The planner that fits the task's actions."""
+        size: dict[str, Any] = {"horizon": self.horizon, "samples": self.samples, "iterations": self.iterations}
+        elites = max(2, self.samples // 8)
+        if isinstance(spec.action, DiscreteAction):
+            return planners.CategoricalCEM(**size, elites=elites, proposals=self.proposals)
+        return planners.CEM(**size, elites=elites, proposals=self.proposals)
+
+
+class LearningProgress(NamedTuple):
+    """One report, after each episode has been learned from."""
+
+    frames: int
+    total: int
+    episode: int
+    episode_return: float
+    losses: dict[str, float]
+    seconds: float  # since this process began
+
+
+def discount_of(decisions: int | None) -> float:
+    """(T/5 − 1) / (T/5) for episodes of T decisions, between 0.95 and 0.995 (Hansen et al. 2024, appendix H)."""
+    if decisions is None:
+        return 0.99
+    return float(np.clip((decisions / 5 - 1) / (decisions / 5), 0.95, 0.995))
+
+
+class Run:
+    """One agent that learns in one folder.
+
+    FOLDER/memory    every episode, appended as it ends
+    FOLDER/agent     all weights and optimisers, as of the last episode learned from
+    FOLDER/progress.jsonl
+    """
+
+    def __init__(self, environment: Environment, folder: Path, settings: RunSettings, *, seed: int):
+        self.environment, self.folder, self.settings, self.seed = environment, folder, settings, seed
+        self.discount = discount_of(environment.decisions_per_episode)
+        self.learner = new_learner(environment.spec, settings.learner, seed=seed)
+        self.learned = 0  # episodes learned from
+        self.episodes: list[Episode] = []
+
+    @classmethod
+    def begin(cls, environment: Environment, folder: Path, settings: RunSettings, *, seed: int) -> "Run":
+        """A fresh run; `LearningError` where `folder` holds one already."""
+        if (folder / "memory" / MANIFEST).exists():
+            raise LearningError(f"{folder} holds a run already. Go on with it by --resume, or choose another folder.")
+        folder.mkdir(parents=True, exist_ok=True)
+        return cls(environment, folder, settings, seed=seed)
+
+    @classmethod
+    def resume(cls, environment: Environment, folder: Path, settings: RunSettings, *, seed: int) -> "Run":
+        """The run in `folder` as of its last checkpoint; `LearningError` where seed, settings or environment are others."""
+        run = cls(environment, folder, settings, seed=seed)
+        if (folder / "agent").exists():
+            content = manifest.read(folder / "agent", "agent")
+            given = {"spec": environment.spec, "settings": settings.learner, "run": run.described()}
+            run.learner, learner_settings = load_learned(folder / "agent")
+            found = {"spec": content.spec, "settings": learner_settings, "run": content.extra["progress"]["run"]}
+            for name in given:
+                if given[name] != found[name]:
+                    raise LearningError(f"{folder}: its {name} is {found[name]}, given {given[name]}. Resume with the same.")
+            run.learned = content.extra["progress"]["episodes"]
+        if (folder / "memory" / MANIFEST).exists():
+            with Dataset.open(folder / "memory", append=True) as dataset:
+                run.episodes = list(dataset)
+        return run
+
+    def described(self) -> dict[str, Any]:
+        """What a resumed run must have in common with the first."""
+        return {"seed": self.seed, **{k: v for k, v in vars(self.settings).items() if k != "learner"}}
+
+    @property
+    def frames(self) -> int:
+        """Remembered, before action repeat."""
+        return sum(map(len, self.episodes)) * self.environment.spec.action_repeat
+
+    @property
+    def frames_learned(self) -> int:
+        """Of the episodes learned from."""
+        return sum(map(len, self.episodes[: self.learned])) * self.environment.spec.action_repeat
+
+    @property
+    def ends(self) -> bool:
+        """Whether any episode so far was ended by the environment."""
+        return any(episode.terminated for episode in self.episodes)
+
+    def planning_agent(self) -> PlanningAgent:
+        planner = self.settings.planner(self.environment.spec)
+        return planning_agent(self.learner, planner, self.discount, ends=self.ends)
+
+    def policy_agent(self) -> PolicyAgent:
+        return PolicyAgent(self.learner.model, self.learner.policy)
+
+    def act(self, frames: int) -> None:
+        """Add the next episode to memory, cut where `frames` are reached."""
+        spec, number = self.environment.spec, len(self.episodes)
+        if self.frames < self.settings.seed_frames or number < 2:
+            agent: Any = RandomAgent(spec) if number % 2 == 0 else PinkAgent(spec)
+        else:
+            agent = self.planning_agent()
+        first = self.seed * 1_000_000 % 2**31
+        wanted: dict[str, int] = {"episodes": number + 1}
+        longest = self.environment.decisions_per_episode
+        if longest is not None and self.frames + longest * spec.action_repeat > frames:
+            wanted = {"frames": frames}
+        dataset = collect(self.environment, **wanted, seed=first, agent=agent, out=self.folder / "memory")
+        self.episodes.extend(itertools.islice(dataset, number, None))
+
+    def learn(self) -> dict[str, float]:
+        """Update on everything remembered, as often as the newest episode has decisions; none before the seed frames."""
+        known = self.episodes[: self.learned + 1]
+        decisions = sum(map(len, known))
+        self.learned += 1
+        seeding = decisions * self.environment.spec.action_repeat < self.settings.seed_frames or self.learned < 2
+        if seeding:
+            return {}
+        first = (decisions - len(known[-1])) * self.environment.spec.action_repeat < self.settings.seed_frames
+        wanted = self.settings.updates * (decisions if first or self.learned == 2 else len(known[-1]))
+        settings = self.settings.learner
+        model = with_normalisers(self.learner.model, known)
+        learner = self.learner._replace(model=model)
+        capacity = 1 << 15
+        buffer = Buffer.from_episodes(Episodes(self.environment.spec, tuple(known)), settings.length, capacity=capacity)
+        key = jax.random.fold_in(jax.random.key(self.seed), self.learned)
+        terms: dict[str, Any] = {}
+        for subkey in jax.random.split(key, max(1, round(wanted / CHUNK))):
+            learner, terms = improve(learner, buffer, jnp.float32(self.discount), subkey, settings=settings, count=CHUNK)
+        self.learner = learner
+        losses = {name: float(value) for name, value in terms.items()}
+        if not all(map(np.isfinite, losses.values())):
+            raise LearningError(
+                f"{self.folder}: the losses became {losses}. The last checkpoint is good; lower the learning rate."
+            )
+        return losses
+
+    def save(self) -> None:
+        """Checkpoint: memory is on disk already."""
+        progress = {"episodes": self.learned, "frames": self.frames, "discount": self.discount, "ends": self.ends}
+        save_learned(self.learner, self.settings.learner, self.folder / "agent", **progress, run=self.described())
+
+
+def learn(
+    environment: Environment,
+    folder: str | Path,
+    *,
+    frames: int,
+    seed: int = 0,
+    settings: RunSettings | None = None,
+    resume: bool = False,
+    progress: Callable[[LearningProgress], None] | None = None,
+    milestone: Callable[[Run], None] | None = None,
+) -> Run:
+    """Act and learn in `environment` until `frames` (before action repeat) are remembered; everything is kept in `folder`.
+
+    Args:
+      resume: go on with the run in `folder`; the same seed and settings are expected.
+      progress: called after every episode.
+      milestone: called with the run after every episode has been learned from; to evaluate, for instance.
+
+    Raises `LearningError` for a folder that holds a run (or another one), and where learning diverges.
+    """
+    settings, folder = settings or RunSettings(), Path(folder)
+    if frames < 1:
+        raise LearningError(f"frames={frames}: expected at least 1.")
+    run = (Run.resume if resume else Run.begin)(environment, folder, settings, seed=seed)
+    began = time.perf_counter()
+    while run.learned < len(run.episodes) or run.frames < frames:
+        if run.learned == len(run.episodes):
+            run.act(frames)
+        losses = run.learn()
+        run.save()
+        episode = run.episodes[run.learned - 1]
+        report = LearningProgress(
+            run.frames_learned,
+            frames,
+            run.learned,
+            episode.total_return,
+            losses,
+            time.perf_counter() - began,
+        )
+        with (folder / "progress.jsonl").open("a") as file:
+            file.write(json.dumps(report._asdict()) + "\n")
+        if progress is not None:
+            progress(report)
+        if milestone is not None:
+            milestone(run)
+    return run
+
+
+def with_normalisers(model: Any, episodes: list[Episode]) -> Any:
+    """`model` with observations scaled by what was seen, and costs by their root mean square but never by much less than their largest."""
+    model = jax.tree.map(lambda leaf: leaf, model)
+    model.normaliser.fit(np.concatenate([np.asarray(model.spec.flatten(episode.observations)) for episode in episodes]))
+    costs = np.concatenate([episode.costs for episode in episodes if episode.costs is not None])
+    scale = max(float(np.sqrt((costs**2).mean())), COST_SHARE * float(np.abs(costs).max()))
+    model.cost_normaliser.scale[...] = jnp.full((1,), scale if scale > 0 else 1.0, jnp.float32)
+    return model

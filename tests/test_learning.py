@@ -1,0 +1,186 @@
+"""The agent that learns: its losses by hand, its critic by a solved process, and a killed run that ends like one that was not."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import mpc
+import planners
+from mpc.critic import BINS, Critic, expected, two_hot
+from mpc.learning.learner import LearnerSettings, improve, new_learner, paid_until_the_end
+from mpc.learning.loop import RunSettings, discount_of, learn
+from mpc.learning.storage import load_learned, save_learned
+from worldmodels.checkpoint import CheckpointError
+from worldmodels.data.episode import Episode, Episodes
+from worldmodels.data.windows import Buffer, Window
+from worldmodels.spec import ContinuousAction, Spec
+
+TINY = LearnerSettings(latent=8, hidden=16, critic_hidden=16, policy_hidden=16, batch=16)
+RUN = RunSettings(seed_frames=60, horizon=2, samples=8, iterations=1, proposals=2, learner=TINY)
+
+
+def spec_of(size: int) -> Spec:
+    return Spec(
+        environment="test/line",
+        observation=(("x", (size,)),),
+        action=ContinuousAction(low=(-1.0,), high=(1.0,)),
+        action_repeat=1,
+        seconds_per_step=0.1,
+        units=(("x", ""),),
+    )
+
+
+@pytest.mark.parametrize("cost", [-300.0, -1.0, -1e-3, 0.0, 0.37, 12.5, 20_000.0])
+def test_two_hot_stands_for_the_number_it_was_made_of(cost):
+    weights = two_hot(jnp.asarray(cost))
+    assert weights.shape == (BINS,)
+    assert np.count_nonzero(np.asarray(weights)) <= 2
+    np.testing.assert_allclose(weights.sum(), 1.0, rtol=1e-4)
+    np.testing.assert_allclose(expected(jnp.log(weights + 1e-30)), cost, rtol=2e-2, atol=1e-4)
+
+
+def test_targets_are_discounted_sums_that_stop_where_the_episode_ended():
+    window = Window(
+        observations=jnp.zeros((2, 4, 1)),
+        actions=jnp.zeros((2, 3, 1)),
+        costs=jnp.array([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0]]),
+        continues=jnp.array([[1.0, 1.0, 1.0], [1.0, 1.0, 0.0]]),
+    )
+    paid = paid_until_the_end(window, jnp.array([10.0, 10.0]), jnp.float32(0.5))
+    np.testing.assert_allclose(paid, [[1 + 1 + 0.75 + 1.25, 2 + 1.5 + 2.5, 3 + 5], [1 + 1 + 0.75, 2 + 1.5, 3.0]])
+
+
+def test_discount_follows_the_length_of_an_episode():
+    assert discount_of(500) == pytest.approx(0.99)
+    assert discount_of(25) == 0.95
+    assert discount_of(10_000) == 0.995
+    assert discount_of(None) == 0.99
+
+
+@pytest.mark.slow
+def test_the_critic_finds_the_cost_to_go_of_a_known_process():
+    """x halves at every step whatever is done, and costs x: from x on, Σ γ^t x / 2^t = x / (1 − γ / 2)."""
+    spec, discount, rng = spec_of(1), 0.9, np.random.default_rng(0)
+    episodes = []
+    for _ in range(60):
+        states = rng.uniform(1, 4) * 0.5 ** np.arange(9, dtype=np.float32)
+        actions = rng.uniform(-1, 1, (8, 1)).astype(np.float32)
+        episodes.append(Episode({"x": states[:, None].astype(np.float32)}, actions, states[:8], False, True, 0))
+    settings = LearnerSettings(latent=8, hidden=32, critic_hidden=64, policy_hidden=16, batch=128, learning_rate=1e-3)
+    learner = new_learner(spec, settings)
+    buffer = Buffer.from_episodes(Episodes(spec, tuple(episodes)), settings.length)
+    for key in jax.random.split(jax.random.key(0), 8):
+        learner, _ = improve(learner, buffer, jnp.float32(discount), key, settings=settings, count=200)
+    states = np.array([0.5, 1.0, 2.0, 3.0], np.float32)
+    latents = learner.model.encode(states[:, None])
+    said = learner.critic(latents, jnp.zeros((4, 1))).mean(0)
+    np.testing.assert_allclose(said, states / (1 - discount / 2), rtol=0.15, atol=0.15)
+
+
+def test_losses_send_no_gradient_into_the_target_or_the_policy():
+    learner = new_learner(spec_of(2), TINY)
+    moved, _ = improve(learner, buffer_of(2), jnp.float32(0.9), jax.random.key(0), settings=TINY, count=2)
+    before, after = jax.tree.leaves(learner.target), jax.tree.leaves(moved.target)
+    most = max(float(jnp.abs(a - b).max()) for a, b in zip(before, after, strict=True))
+    least = max(float(jnp.abs(a - b).max()) for a, b in zip(*map(jax.tree.leaves, (learner.critic, moved.critic)), strict=True))
+    assert most < 0.05 * least  # the slow copy follows by τ = 1 % an update
+
+
+def test_a_learned_agent_comes_back_bit_for_bit_and_a_changed_one_is_refused(tmp_path):
+    learner, _ = improve(
+        new_learner(spec_of(2), TINY), buffer_of(2), jnp.float32(0.9), jax.random.key(0), settings=TINY, count=2
+    )
+    save_learned(learner, TINY, tmp_path / "agent", episodes=3)
+    loaded, settings = load_learned(tmp_path / "agent")
+    assert settings == TINY
+    for a, b in zip(jax.tree.leaves(learner), jax.tree.leaves(loaded), strict=True):
+        np.testing.assert_array_equal(a, b)
+    weights = next(path for path in (tmp_path / "agent" / "weights").rglob("*") if path.is_file())
+    weights.write_bytes(weights.read_bytes() + b"x")
+    with pytest.raises(CheckpointError, match="changed or only half copied"):
+        load_learned(tmp_path / "agent")
+
+
+def buffer_of(size: int) -> Buffer:
+    rng = np.random.default_rng(0)
+    episode = Episode(
+        {"x": rng.normal(size=(41, size)).astype(np.float32)},
+        rng.uniform(-1, 1, (40, 1)).astype(np.float32),
+        rng.uniform(0, 1, 40).astype(np.float32),
+        False,
+        True,
+        0,
+    )
+    return Buffer.from_episodes(Episodes(spec_of(size), (episode,)), TINY.length)
+
+
+def test_a_critic_needs_a_policy():
+    with pytest.raises(mpc.MPCError, match="policy"):
+        mpc.PlanningAgent(None, None, planners.CEM(horizon=2), critic=Critic(2, spec_of(2)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("environment", ["Pendulum-v1", "CartPole-v1"])
+def test_learning_runs_on_boxes_and_on_integers_and_what_it_wrote_acts(environment, tmp_path):
+    made = mpc.make(environment)
+    run = learn(made, tmp_path / "run", frames=260, settings=RUN)
+    assert run.frames == 260
+    assert int(run.learner.updates) >= 150
+    agent = mpc.load_agent(tmp_path / "run" / "agent", RUN.planner(made.spec))
+    observation = made.reset(0)
+    decision, _ = agent.act(agent.reset(observation), observation, key=jax.random.key(0))
+    made.spec.check_action(np.asarray(decision.action))
+    assert len((tmp_path / "run" / "progress.jsonl").read_text().splitlines()) == run.learned
+
+
+KILLED = """
+import sys, mpc
+from tests.test_learning import RUN
+from mpc.learning import learn
+learn(mpc.make("Pendulum-v1"), sys.argv[1], frames=1200, settings=RUN, resume=len(sys.argv) > 2,
+      progress=lambda report: print(report.episode, flush=True))
+"""
+
+
+@pytest.mark.slow
+def test_a_run_killed_and_resumed_ends_like_one_that_was_not(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(tmp_path / "killed")], env=environment, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    while int(process.stdout.readline() or 3) < 3:
+        time.sleep(0.01)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "killed"), "resume"], env=environment, check=True)
+    subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "whole")], env=environment, check=True)
+    resumed, _ = load_learned(tmp_path / "killed" / "agent")
+    whole, _ = load_learned(tmp_path / "whole" / "agent")
+    for a, b in zip(jax.tree.leaves(resumed), jax.tree.leaves(whole), strict=True):
+        np.testing.assert_array_equal(a, b)
+    returns = [
+        [json.loads(line)["episode_return"] for line in (tmp_path / name / "progress.jsonl").read_text().splitlines()]
+        for name in ("killed", "whole")
+    ]
+    assert returns[0][-1] == returns[1][-1]
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten_and_other_settings_do_not_resume(tmp_path):
+    made = mpc.make("Pendulum-v1")
+    learn(made, tmp_path / "run", frames=40, settings=RUN)
+    with pytest.raises(mpc.LearningError, match="--resume"):
+        learn(made, tmp_path / "run", frames=80, settings=RUN)
+    with pytest.raises(mpc.LearningError, match="seed"):
+        learn(made, tmp_path / "run", frames=80, settings=RUN, seed=1, resume=True)
+    with pytest.raises(mpc.LearningError, match="frames=0"):
+        learn(made, tmp_path / "other", frames=0)
