@@ -61,7 +61,7 @@ class LearnerSettings:
     cost: float = 0.5
     critic: float = 0.1
     continuation: float = 0.1
-    target_rate: float = 0.01
+    target_rate: float = 0.05
     entropy: float = 1e-3
     imitation: float = 1.0
     newest: float = 0.2

@@ -245,10 +245,11 @@ def learn(
 
 
 def with_normalisers(model: Any, episodes: list[Episode]) -> Any:
-    """`model` with observations scaled by what was seen, and costs by their root mean square but never by much less than their largest."""
+    """`model` with observations and costs scaled by their spread, costs never by much less than by their largest."""
     model = jax.tree.map(lambda leaf: leaf, model)
     model.normaliser.fit(np.concatenate([np.asarray(model.spec.flatten(episode.observations)) for episode in episodes]))
     costs = np.concatenate([episode.costs for episode in episodes if episode.costs is not None])
-    scale = max(float(np.sqrt((costs**2).mean())), COST_SHARE * float(np.abs(costs).max()))
+    scale = max(float(costs.std()), COST_SHARE * float(np.abs(costs).max()))
+    model.cost_normaliser.mean[...] = jnp.full((1,), float(costs.mean()), jnp.float32)
     model.cost_normaliser.scale[...] = jnp.full((1,), scale if scale > 0 else 1.0, jnp.float32)
     return model
