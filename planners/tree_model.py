@@ -33,6 +33,7 @@ class Node(NamedTuple):
     earned: Float[Array, ""]  # discounted rewards up to here
     weight: Float[Array, ""]  # product of the discounts up to here
     total: Float[Array, ""]  # earned + weight · value
+    path: Int[Array, " H"]  # the candidates taken on the way, by number; −1 beyond
 
 
 class Guide(NamedTuple):
@@ -70,7 +71,7 @@ def root(problem: Problem, guide: Guide, latent: Latent, *, key: Array) -> tuple
     free = isinstance(problem.actions, Discrete) or problem.actions.previous is None
     candidates, logits = _candidates(problem, guide, situation, limited=not free, key=key)
     value = _value(problem, guide, situation)
-    return value, logits, Node(situation, candidates, jnp.zeros(()), jnp.ones(()), value)
+    return value, logits, Node(situation, candidates, jnp.zeros(()), jnp.ones(()), value, jnp.full((guide.horizon,), -1))
 
 
 def follow(problem: Problem, guide: Guide, index: Array, node: Node, *, key: Array):
@@ -79,7 +80,8 @@ def follow(problem: Problem, guide: Guide, index: Array, node: Node, *, key: Arr
     value = jnp.where(discount > 0, _value(problem, guide, situation), 0.0)
     candidates, logits = _candidates(problem, guide, situation, limited=True, key=key)
     earned, weight = node.earned + node.weight * reward, node.weight * discount
-    return reward, discount, value, logits, Node(situation, candidates, earned, weight, earned + weight * value)
+    path = node.path.at[node.situation.step].set(index)
+    return reward, discount, value, logits, Node(situation, candidates, earned, weight, earned + weight * value, path)
 
 
 def default_action(problem: Problem, guide: Guide, latent: Latent, previous: Array, step: Array) -> Array:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import mctx
 from jaxtyping import Array, Float, Int
 
-from planners import sampling, tree_model
+from planners import sampling, tree_model, tree_reading
 from planners.actions import Box, Discrete
 from planners.errors import SettingError, require_positive
 from planners.plan import Diagnostics, Incumbent
@@ -132,8 +132,8 @@ class TreeSearch:
         weights = grown.action_weights[0]
         if not isinstance(problem.actions, Discrete):
             weights = grown.search_tree.summary().visit_probs[0]
-        leaves = jnp.stack([_most_visited(tree, grown.action[0], self.horizon), _best_priced(tree)])
-        plans = jax.vmap(lambda leaf: _plan_through(problem, guide, search.latent, tree, leaf))(leaves)
+        leaves = jnp.stack([tree_reading.most_visited(tree, grown.action[0], self.horizon), tree_reading.best_priced(tree)])
+        plans = jax.vmap(lambda leaf: tree_reading.plan_through(problem, guide, search.latent, tree, leaf))(leaves)
         best, _ = _challenge(problem, search.latent, search.best, plans)
         depth = tree.embeddings.situation.step.max().astype(jnp.float32)
         return TreeSearchSearch(
@@ -179,60 +179,10 @@ class TreeSearch:
             num_simulations=self.simulations,
             max_depth=self.horizon,
             loop_fn=loop,
-            qtransform=_confidence,
+            qtransform=tree_reading.confidence if self.rollout else mctx.qtransform_completed_by_mix_value,
             max_num_considered_actions=min(root.prior_logits.shape[1], MOST_CONSIDERED),
             gumbel_scale=self.gumbel,
         )
-
-
-def _confidence(tree: Any, index: Array) -> Float[Array, " K"]:
-    """σ(Q) of Gumbel MuZero; half of it below the root, since values that are priced to the horizon merit a wider look."""
-    return jnp.where(index == mctx.Tree.ROOT_INDEX, 1.0, 0.5) * mctx.qtransform_completed_by_mix_value(tree, index)
-
-
-def _most_visited(tree: Any, action: Array, horizon: int) -> Int[Array, ""]:
-    """The node at the end of the path that takes `action` at the root and the most visited action below."""
-
-    def descend(depth, index):
-        chosen = jnp.where(depth == 0, action, jnp.argmax(tree.children_visits[index]))
-        child = tree.children_index[index, chosen]
-        return jnp.where(child == mctx.Tree.UNVISITED, index, child)
-
-    return jax.lax.fori_loop(0, horizon, descend, jnp.zeros((), jnp.int32))
-
-
-def _best_priced(tree: Any) -> Int[Array, ""]:
-    """The node through which the best plan leads, by what was earned on the way and by its own value."""
-    return jnp.argmax(jnp.where(tree.node_visits > 0, tree.embeddings.total, -jnp.inf)).astype(jnp.int32)
-
-
-def _plan_through(problem: Problem, guide: Guide, latent: Latent, tree: Any, leaf: Array) -> Array:
-    """The actions on the way to `leaf`, then the default ones."""
-
-    def climb(_, carry):
-        index, path = carry
-        parent = jnp.maximum(tree.parents[index], 0)
-        depth = tree.embeddings.situation.step[index]
-        action = tree.embeddings.candidates[parent, tree.action_from_parent[index]]
-        return parent, jnp.where(depth > 0, path.at[depth - 1].set(action), path)
-
-    _, path = jax.lax.fori_loop(0, guide.horizon, climb, (leaf, guide.warm))
-    length = tree.embeddings.situation.step[leaf]
-    plan = path if problem.proposal is None else _continued(problem, guide, latent, path, length)
-    return plan if isinstance(problem.actions, Discrete) else problem.actions.project(plan)
-
-
-def _continued(problem: Problem, guide: Guide, latent: Latent, path: Array, length: Array) -> Array:
-    """The first `length` actions of `path`, then the proposal's."""
-
-    def step(carry, inputs):
-        latent, previous = carry
-        action, noise, t = inputs
-        action = jnp.where(t < length, action, tree_model.default_action(problem, guide, latent, previous, t))
-        return (problem.dynamics(latent, action, noise), action), action
-
-    inputs = (path, problem.futures(guide.horizon)[0], jnp.arange(guide.horizon))
-    return jax.lax.scan(step, (latent, path[0]), inputs)[1]
 
 
 def _challenge(problem: Problem, latent: Latent, best: Incumbent, plans: Array) -> tuple[Incumbent, Float[Array, " N"]]:
