@@ -91,7 +91,7 @@ def test_losses_send_no_gradient_into_the_target_or_the_policy():
     before, after = jax.tree.leaves(learner.target), jax.tree.leaves(moved.target)
     most = max(float(jnp.abs(a - b).max()) for a, b in zip(before, after, strict=True))
     least = max(float(jnp.abs(a - b).max()) for a, b in zip(*map(jax.tree.leaves, (learner.critic, moved.critic)), strict=True))
-    assert most < 0.2 * least  # the slow copy follows by τ = 5 % an update
+    assert most < 0.2 * least  # the slow copy follows by τ = 2 % an update
 
 
 def test_a_learned_agent_comes_back_bit_for_bit_and_a_changed_one_is_refused(tmp_path):

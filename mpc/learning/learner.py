@@ -57,11 +57,11 @@ class LearnerSettings:
     decay: float = 0.7
     prediction: float = 2.0
     variance: float = 1.0
-    covariance: float = 0.04
+    covariance: float = 0.002
     cost: float = 0.5
     critic: float = 0.1
     continuation: float = 0.1
-    target_rate: float = 0.05
+    target_rate: float = 0.02
     entropy: float = 1e-3
     imitation: float = 1.0
     newest: float = 0.2
