@@ -17,6 +17,7 @@ from mpc.errors import MPCError
 from mpc.packing import Structure, pack, unpack
 from mpc.simulation import simulator_problem
 from planners import pytree, static
+from planners.problem import never_ends
 from worldmodels.simulator import Simulator
 from worldmodels.spec import DiscreteAction
 
@@ -90,7 +91,7 @@ class PlanningAgent:
             else planners.Box(-jnp.ones(action.shape), jnp.ones(action.shape))
         )
         beyond = costs.TerminalOnModel(self.model, self.cost, self.planner.horizon)
-        optional = {} if self.continuation is None else {"continues": ContinuesOnModel(self.model, self.continuation)}
+        going_on = self.continuation
         return planners.Problem(
             dynamics=self.model.predict,
             cost=costs.OnModel(self.model, self.cost),
@@ -98,7 +99,7 @@ class PlanningAgent:
             proposal=None if self.policy is None else PolicyProposal(self.model, self.policy),
             actions=box,
             discount=jnp.asarray(self.discount),
-            **optional,
+            continues=never_ends if going_on is None else ContinuesOnModel(self.model, going_on),
         )
 
     def reset(self, observation: Observation) -> AgentState:

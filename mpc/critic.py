@@ -12,6 +12,7 @@ from worldmodels.networks import MLP
 from worldmodels.spec import DiscreteAction, Spec
 
 BINS = 101
+GOES_ON = 4.0  # logit of an episode's going on before anything is learned
 LIMIT = 10.0  # of the bins, after `symlog`: costs up to 22,000
 
 
@@ -74,10 +75,9 @@ class Continuation(nnx.Module):
     def __init__(self, features: int, spec: Spec, *, hidden: int = 128, seed: int = 0):
         self.spec = spec
         self.network = MLP(features + _action_size(spec), (hidden,), 1, output_scale=0.1, rngs=nnx.Rngs(seed))
-        self.network.output.bias[...] = jnp.full((1,), 4.0)
 
     def logit(self, features: Float[Array, "*B D"], action: Array) -> Float[Array, "*B"]:
-        return self.network(with_action(features, action, self.spec))[..., 0]
+        return GOES_ON + self.network(with_action(features, action, self.spec))[..., 0]
 
     def __call__(self, features: Float[Array, "*B D"], action: Array) -> Float[Array, "*B"]:
         return jax.nn.sigmoid(self.logit(features, action))

@@ -221,6 +221,7 @@ def improve(
             return sum(getattr(settings, name, 1.0) * value for name, value in terms.items()), (terms, latents)
 
         gradients, (terms, latents) = jax.grad(loss, has_aux=True)(params)
+        step: Any
         step, model_state = optimizer.update(gradients, model_state, params)
         step[0]["encoder"] = jax.tree.map(lambda x: settings.encoder_rate * x, step[0]["encoder"])
         params = optax.apply_updates(params, step)

@@ -156,7 +156,7 @@ class Run:
         else:
             agent = self.planning_agent()
         first = self.seed * 1_000_000 % 2**31
-        wanted: dict[str, int] = {"episodes": number + 1}
+        wanted: dict[str, Any] = {"episodes": number + 1}
         longest = self.environment.decisions_per_episode
         if longest is not None and self.frames + longest * spec.action_repeat > frames:
             wanted = {"frames": frames}
