@@ -3,6 +3,7 @@
 from mpc import tasks
 from mpc.agent import Agent, AgentState, PlanningAgent
 from mpc.collection import collect
+from mpc.controller import ControlDecision, Controller, ControllerSettings, ControlStatus, Rung
 from mpc.costs import LearnedCost, TaskCost, cost, goal
 from mpc.critic import Critic
 from mpc.decision import Decision
@@ -10,6 +11,7 @@ from mpc.distillation import DistillationSettings, distil
 from mpc.environment import Environment, make
 from mpc.errors import (
     CollectionError,
+    ControllerError,
     CostError,
     EnvironmentFaultError,
     LearningError,
@@ -30,6 +32,11 @@ __all__ = [
     "Agent",
     "AgentState",
     "CollectionError",
+    "ControlDecision",
+    "ControlStatus",
+    "Controller",
+    "ControllerError",
+    "ControllerSettings",
     "CostError",
     "Critic",
     "Decision",
@@ -48,6 +55,7 @@ __all__ = [
     "RandomAgent",
     "RenderingError",
     "RunSettings",
+    "Rung",
     "TaskCost",
     "UnknownEnvironmentError",
     "UnsupportedEnvironmentError",

@@ -80,15 +80,20 @@ class PlanningAgent:
                 "PlanningAgent(critic=...) without a policy: a critic says what a policy costs. Give policy=... too."
             )
 
-    def problem(self) -> planners.Problem:
-        """The optimal-control problem over the model's latents and normalised actions."""
+    def problem(self, *, rate: Array | None = None, previous: Array | None = None) -> planners.Problem:
+        """The optimal-control problem over the model's latents and normalised actions.
+
+        Args:
+          rate: [A], the most an action may change in a model step.
+          previous: [A], the action sent last.
+        """
         if isinstance(self.model, Simulator):
             return simulator_problem(self.model, self.cost, horizon=self.planner.horizon, discount=self.discount)
         action = self.model.spec.action
         box = (
             planners.Discrete(action.n)
             if isinstance(action, DiscreteAction)
-            else planners.Box(-jnp.ones(action.shape), jnp.ones(action.shape))
+            else planners.Box(-jnp.ones(action.shape), jnp.ones(action.shape), rate, previous)
         )
         beyond = costs.TerminalOnModel(self.model, self.cost, self.planner.horizon)
         going_on = self.continuation

@@ -31,3 +31,7 @@ class CostError(MPCError):
 
 class LearningError(MPCError):
     """A run that cannot begin, go on or be resumed as asked."""
+
+
+class ControllerError(MPCError):
+    """A controller whose settings contradict each other, the model or this machine."""

@@ -1,0 +1,97 @@
+"""What a controller is told beforehand, and what it says of every decision."""
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mpc.errors import ControllerError
+from worldmodels.spec import ContinuousAction, Spec
+
+
+class Rung(enum.IntEnum):
+    """Where an action came from, best first."""
+
+    PLAN = 0
+    SHIFTED = 1
+    POLICY = 2
+    SAFE = 3
+
+    @property
+    def sentence(self) -> str:
+        return {
+            Rung.PLAN: "a fresh plan",
+            Rung.SHIFTED: "the last good plan, shifted to now",
+            Rung.POLICY: "the policy, without a plan",
+            Rung.SAFE: "the safe action",
+        }[self]
+
+
+class ControlStatus(NamedTuple):
+    """Where the action came from, and every fault that was seen on the way, by name."""
+
+    rung: Rung
+    faults: tuple[str, ...]
+
+    @property
+    def sentence(self) -> str:
+        reasons = f" because of: {', '.join(self.faults)}" if self.faults else ""
+        return f"The action is from {self.rung.sentence}{reasons}."
+
+
+@dataclass(frozen=True)
+class ControllerSettings:
+    """Guarantees and patience.
+
+    Attributes:
+      period: seconds between calls of `step`; at most one model step.
+      deadline: seconds within which `step` answers with the best plan so far; None runs all of the planner's iterations.
+      rate: [A], largest change of an action between two calls, in the environment's units; None for no limit.
+      delay: seconds until an action takes effect; the latent is predicted that far ahead, through the actions already sent.
+      lifetime: model steps for which a plan may be followed when no new one is found.
+      bridge: calls in a row for which prediction may stand in for a bad observation.
+      frozen_after: identical observations in a row that mean a frozen sensor, provided the model predicts a change.
+      surprise: times the usual one-step prediction error beyond which an observation is not believed.
+      safe: the last resort: "zero", "hold" (what was sent last), or a function of the observation that returns an action.
+      seed: of the search.
+    """
+
+    period: float
+    deadline: float | None = None
+    rate: tuple[float, ...] | None = None
+    delay: float = 0.0
+    lifetime: int = 5
+    bridge: int = 3
+    frozen_after: int = 10
+    surprise: float = 100.0
+    safe: str | Callable[[Any], Any] = "zero"
+    seed: int = 0
+
+    def check(self, spec: Spec) -> None:
+        """Raise `ControllerError`, naming the field, unless the settings suit the environment of `spec`."""
+        if not isinstance(spec.action, ContinuousAction):
+            raise ControllerError(f"{spec.environment} has discrete actions: the controller sends continuous ones.")
+        if not 0 < self.period <= 1.01 * spec.seconds_per_step:
+            raise ControllerError(
+                f"period={self.period} s: expected more than 0 and at most the model's step of {spec.seconds_per_step} s. "
+                "Call more often, or train a model with a longer action repeat."
+            )
+        if self.deadline is not None and not 0 < self.deadline <= self.period:
+            raise ControllerError(f"deadline={self.deadline} s: expected more than 0 and at most the period, {self.period} s.")
+        if self.rate is not None:
+            rate = np.asarray(self.rate, np.float64)
+            if rate.shape != spec.action.shape or not (np.isfinite(rate) & (rate > 0)).all():
+                raise ControllerError(f"rate={self.rate}: expected {spec.action.shape[0]} finite positive numbers.")
+        if not 0 <= self.delay < 100 * spec.seconds_per_step:
+            raise ControllerError(f"delay={self.delay} s: expected 0 or more, and less than a hundred model steps.")
+        for name in ("lifetime", "bridge"):
+            if getattr(self, name) < 0:
+                raise ControllerError(f"{name}={getattr(self, name)}: expected 0 or more.")
+        if self.frozen_after < 2 or not self.surprise > 1:
+            raise ControllerError(
+                f"frozen_after={self.frozen_after}, surprise={self.surprise}: expected at least 2 and more than 1."
+            )
+        if not callable(self.safe) and self.safe not in ("zero", "hold"):
+            raise ControllerError(f'safe={self.safe!r}: expected "zero", "hold" or a function of the observation.')

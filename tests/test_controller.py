@@ -1,0 +1,238 @@
+"""The controller: what it promises under every fault we can think of, and that it controls."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import mpc
+import planners
+from mpc.controller import ControllerSettings, Rung, programs
+from mpc.errors import ControllerError
+from mpc.policy import Policy
+from tests import tiny
+from tests.test_agent import reach, true_model
+from worldmodels import SpecError
+
+PLANNER = planners.CEM(horizon=8, samples=32, iterations=3, elites=6)
+RATE = 0.5
+
+
+def controller(target=0.0, *, policy=False, cost=None, model=None, **settings):
+    agent = mpc.PlanningAgent(
+        model or true_model(),
+        cost or mpc.cost(reach, target=target),
+        PLANNER,
+        policy=Policy(2, tiny.SPEC, hidden=4) if policy else None,
+    )
+    return mpc.Controller(agent, ControllerSettings(**{"period": 0.1, **settings}))
+
+
+def drive(made, steps=60, position=1.0, delayed=0):
+    """Return where the tiny world ends, and every decision; actions take effect `delayed` steps late."""
+    velocity, decisions, waiting = 0.0, [], [np.zeros(1, np.float32)] * delayed
+    for tick in range(steps):
+        decisions.append(made.step(tiny.observation(position, velocity), tick * 0.1))
+        waiting.append(decisions[-1].action)
+        position, velocity = tiny.step(position, velocity, float(waiting.pop(0)[0]))
+    return position, decisions
+
+
+def test_it_drives_the_world_to_the_target_by_fresh_plans_within_the_rate():
+    position, decisions = drive(controller(0.5, rate=(RATE,)))
+    assert abs(position - 0.5) < 0.1
+    assert {decision.status.rung for decision in decisions} == {Rung.PLAN}
+    actions = np.stack([decision.action for decision in decisions])
+    assert np.abs(np.diff(actions, axis=0)).max() <= RATE + 1e-6
+    assert np.abs(actions[0]).max() <= RATE + 1e-6
+
+
+def faulty(random, observation, time):
+    """One of the faults, and what it does to the observation and the stamp."""
+    choice = random.integers(12)
+    if choice == 0:
+        return {**observation, "position": np.array([np.nan], np.float32)}, time
+    if choice == 1:
+        return {**observation, "velocity": np.array([np.inf])}, time
+    if choice == 2:
+        return {**observation, "velocity": np.array(["fast"])}, time
+    if choice == 3:
+        return {"position": observation["position"]}, time
+    if choice == 4:
+        return None, time
+    if choice == 5:
+        return {**observation, "position": np.zeros(7, np.float32)}, time
+    if choice == 6:
+        return {**observation, "position": np.array([1e30])}, time
+    if choice == 7:
+        return observation, time - 5.0
+    if choice == 8:
+        return observation, float("nan")
+    if choice == 9:
+        return observation, "noon"
+    if choice == 10:
+        return observation, time + 3.0
+    return {**observation, "position": 1e4 + observation["position"]}, time
+
+
+@pytest.mark.parametrize("safe", ["zero", "hold", lambda observation: np.array([np.nan])])
+def test_no_fault_raises_or_leaves_the_limits_and_every_one_is_named(safe):
+    made, random = controller(policy=True, rate=(RATE,), safe=safe, bridge=2, lifetime=1), np.random.default_rng(0)
+    last, position, velocity = np.zeros(1, np.float32), 1.0, 0.0
+    for tick in range(150):
+        observation, time = tiny.observation(position, velocity), tick * 0.1
+        fault = tick > 30 and random.random() < 0.5
+        decision = made.step(*(faulty(random, observation, time) if fault else (observation, time)))
+        assert decision.action.shape == (1,) and np.isfinite(decision.action).all()
+        assert (np.abs(decision.action) <= 2.0).all() and (np.abs(decision.action - last) <= RATE + 1e-6).all()
+        if fault:
+            assert decision.status.faults and decision.status.faults[0] in decision.status.sentence
+        last = decision.action
+        position, velocity = tiny.step(position, velocity, float(last[0]))
+    assert made.counts["PLAN"] > 30
+    position, _ = drive(made, 60, position)
+    assert abs(position) < 0.2  # and it has recovered
+
+
+class Broken(Exception):
+    pass
+
+
+def test_the_ladder_is_plan_then_shifted_plan_then_policy_then_safe_action(monkeypatch):
+    made = controller(policy=True, lifetime=2, safe=lambda observation: np.array([0.25]))
+    first = made.step(tiny.observation(1.0, 0.0), 0.0)
+    planned = made._plan.copy()
+    monkeypatch.setattr(programs, "finish", lambda *_: (first.plan, planned, None, False))
+    rungs, actions = [], []
+    for tick in range(1, 5):
+        decision = made.step(tiny.observation(1.0, 0.0), tick * 0.1)
+        rungs.append(decision.status.rung)
+        actions.append(decision.action[0])
+        assert "no sound plan" in decision.status.faults
+    assert rungs == [Rung.SHIFTED, Rung.SHIFTED, Rung.SAFE, Rung.SAFE]  # without a sound latent the policy is not asked
+    np.testing.assert_allclose(actions[:2], planned[1:3, 0], rtol=1e-6)
+    np.testing.assert_allclose(actions[2:], 0.25)
+    made._latent, faults = jnp.zeros(2), []
+    assert made._descend(None, 1.0, faults)[0] == Rung.POLICY
+
+
+def test_a_planner_that_raises_does_not_stop_the_loop(monkeypatch):
+    made = controller()
+    made.step(tiny.observation(1.0, 0.0), 0.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(programs, "improve", lambda *_: (_ for _ in ()).throw(Broken("gone")))
+        decision = made.step(tiny.observation(1.0, 0.0), 0.1)
+    assert decision.status.rung == Rung.SAFE and any("gone" in fault for fault in decision.status.faults)
+    assert made.step(tiny.observation(1.0, 0.0), 0.2).status.rung == Rung.PLAN
+
+
+def test_parameters_that_turned_nan_give_sendable_actions_and_leave_no_trace():
+    made = controller()
+    made.step(tiny.observation(1.0, 0.0), 0.0)
+    good = made._flat
+    made._flat = [jnp.full_like(x, jnp.nan) if jnp.issubdtype(x.dtype, jnp.floating) else x for x in good[0]], good[1]
+    for tick in range(1, 12):
+        decision = made.step(tiny.observation(1.0, 0.0), tick * 0.1)
+        assert np.isfinite(decision.action).all() and (np.abs(decision.action) <= 2).all()
+    assert decision.status.rung == Rung.SAFE
+    made._flat = good
+    assert made.step(tiny.observation(1.0, 0.0), 1.3).status.rung == Rung.PLAN
+
+
+def test_after_warm_up_nothing_compiles_and_new_goals_and_weights_count_at_once():
+    made = controller(0.0, rate=(1.0,))
+    made.warm_up()
+    functions = (programs.fresh, programs.perceive, programs.begin, programs.improve, programs.finish, programs.cold)
+    before = [function._cache_size() for function in functions]
+    drive(made, 5)
+    made.set_cost_weights(target=1.5)
+    position, _ = drive(made, 80, 1.0)
+    assert abs(position - 1.5) < 0.15
+    assert [function._cache_size() for function in functions] == before
+    assert made.step_seconds > 0
+
+
+def test_the_same_calls_give_the_same_decisions():
+    a, b = (drive(controller(0.3, rate=(RATE,)), 12)[1] for _ in range(2))
+    np.testing.assert_array_equal([x.action for x in a], [x.action for x in b])
+
+
+def test_prediction_through_what_was_sent_makes_up_for_delay():
+    """Mean squared distance from the target over the second half, with 0.3 s between action and effect."""
+
+    def wobble(made):
+        velocity, position, waiting, seen = 0.0, 1.0, [np.zeros(1, np.float32)] * 3, []
+        for tick in range(80):
+            waiting.append(made.step(tiny.observation(position, velocity), tick * 0.1).action)
+            position, velocity = tiny.step(position, velocity, 2 * float(waiting.pop(0)[0]))
+            seen.append(position)
+        return np.mean(np.square(seen[40:]))
+
+    made = [controller(delay=delay, cost=mpc.cost(eager)) for delay in (0.3, 0.0)]
+    assert wobble(made[0]) < 0.5 * wobble(made[1])
+
+
+def eager(readout, action, step):
+    return (readout["position"][0] + 0.5 * readout["velocity"][0]) ** 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"period": 0.5}, "period"),
+        ({"period": 0.0}, "period"),
+        ({"deadline": 0.2}, "deadline"),
+        ({"rate": (1.0, 1.0)}, "rate"),
+        ({"rate": (-1.0,)}, "rate"),
+        ({"delay": -1.0}, "delay"),
+        ({"lifetime": -1}, "lifetime"),
+        ({"frozen_after": 1}, "frozen_after"),
+        ({"safe": "pray"}, "safe"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_by_name(settings, named):
+    with pytest.raises(ControllerError, match=named):
+        controller(**settings)
+
+
+def test_a_deadline_too_short_for_one_slice_is_refused_at_warm_up():
+    with pytest.raises(ControllerError, match="one slice of CEM takes"):
+        controller(deadline=1e-5).warm_up()
+
+
+def test_what_does_not_fit_is_refused_outside_the_loop():
+    made = controller()
+    with pytest.raises(SpecError):
+        made.reset({"position": np.zeros(3)})
+    with pytest.raises(ControllerError, match="goal"):
+        made.set_goal(tiny.observation())
+    with pytest.raises(ControllerError, match="target"):
+        made.set_cost_weights(targte=1.0)
+    with pytest.raises(ControllerError, match="finite"):
+        made.set_cost_weights(target=float("nan"))
+    with pytest.raises(ControllerError, match="PlanningAgent"):
+        mpc.Controller(None, ControllerSettings(period=0.1))  # type: ignore[arg-type]
+
+
+def test_a_frozen_sensor_is_noticed_while_the_world_moves():
+    made = controller(frozen_after=4)
+    drive(made, 25, position=2.0)
+    faults = [made.step(tiny.observation(3.0, 2.0), 2.5 + tick * 0.1).status.faults for tick in range(12)]
+    assert any("observation frozen" in fault for fault in faults)
+
+
+def test_goals_can_be_observations():
+    made = controller(cost=mpc.goal(tiny.observation(0.0, 0.0)))
+    made.set_goal(tiny.observation(1.0, 0.0))
+    position, _ = drive(made, 80, 0.0)
+    assert abs(position - 1.0) < 0.2
+
+
+def test_a_plan_may_be_cut_after_any_slice():
+    """A deadline that has passed when planning begins still leaves one slice."""
+    made = controller(deadline=0.05)
+    made.step_seconds, made._finish_seconds = 10.0, 10.0
+    decision = made.step(tiny.observation(1.0, 0.0), 0.0)
+    assert decision.timing.slices == 1 and decision.status.rung == Rung.PLAN
+    assert jnp.isfinite(decision.plan.cost)
+    assert jax.tree.leaves(decision.plan.actions)[0].shape == (8, 1)
