@@ -19,6 +19,7 @@ from benchmarks.control import bench_control, bench_simulator
 from benchmarks.demo import demo
 from benchmarks.learn import learn
 from benchmarks.names import planner_named
+from benchmarks.runtime import bench_runtime
 from planners import PlannerError
 from worldmodels import manifest
 from worldmodels.errors import WorldModelError
@@ -281,6 +282,20 @@ def bench_control_command(
     write_lines(json_file, bench_control(tasks, seeds, frames, together=together))
 
 
+def bench_runtime_command(
+    agents: tuple[Path, ...], decisions: int = 10_000, deadline: float | None = None, json_file: JSONFile = None
+) -> None:
+    """The controller under injected faults, into benchmarks/results/runtime.jsonl.
+
+    Args:
+        agents: folders that `sailplan learn` wrote, RUN/agent.
+        decisions: at least so many of each condition, in whole episodes.
+        deadline: seconds a decision may take; all of the planner's iterations if not given.
+        json_file: write the lines there too.
+    """
+    write_lines(json_file, bench_runtime(list(agents), decisions, deadline))
+
+
 def write_lines(path: Path | None, lines: list[dict[str, Any]]) -> None:
     if path is not None:
         manifest.write_aside(path, json.dumps(lines, indent=1).encode())
@@ -290,6 +305,7 @@ Benchmark = (
     Annotated[None, tyro.conf.subcommand("speed", constructor=bench_speed)]
     | Annotated[None, tyro.conf.subcommand("planners", constructor=bench_planners)]
     | Annotated[None, tyro.conf.subcommand("control", constructor=bench_control_command)]
+    | Annotated[None, tyro.conf.subcommand("runtime", constructor=bench_runtime_command)]
 )
 
 
