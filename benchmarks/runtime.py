@@ -91,7 +91,10 @@ def bench_runtime(agents: list[Path], decisions: int, deadline: float | None = N
 
 def controller_of(folder: Path, deadline: float | None) -> mpc.Controller:
     spec = manifest.read(folder).spec
-    half_range = (np.asarray(spec.action.high) - np.asarray(spec.action.low)) / 2
+    half_range = (
+        np.asarray(spec.action.denormalise(np.ones(spec.action.shape))) / 2
+        - np.asarray(spec.action.denormalise(-np.ones(spec.action.shape))) / 2
+    )
     settings = mpc.ControllerSettings(
         period=spec.seconds_per_step, deadline=deadline, rate=tuple((RATE * half_range).tolist()), safe="hold"
     )
@@ -137,6 +140,7 @@ def measure(folder: Path, method: str, share: float, decisions: int, deadline: f
 def _episode(environment: mpc.Environment, made: mpc.Controller, faults: Faults, seed: int, tally: dict[str, int]) -> Iterator:
     """Seconds and cost of each decision of one episode."""
     low, high, period = made.low, made.high, made.settings.period
+    rate = np.inf if made.rate is None else made.rate
     observation, done, tick = environment.reset(seed), False, 0
     made.reset()
     last = np.clip(np.zeros_like(low), low, high)
@@ -157,7 +161,7 @@ def _episode(environment: mpc.Environment, made: mpc.Controller, faults: Faults,
         if kind == "raise":
             made._state = state
         outside = (decision.action < low).any() or (decision.action > high).any() or not np.isfinite(decision.action).all()
-        jumped = (np.abs(decision.action - last) > made.rate * (1 + 1e-5) + 1e-6).any()
+        jumped = (np.abs(decision.action - last) > rate * (1 + 1e-5) + 1e-6).any()
         tally["limit_violations"] += int(outside or jumped)
         tally["unnamed_faults"] += int(kind not in (None, "frozen") and not decision.status.faults)
         last = decision.action

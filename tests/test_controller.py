@@ -221,6 +221,14 @@ def test_a_frozen_sensor_is_noticed_while_the_world_moves():
     assert any("observation frozen" in fault for fault in faults)
 
 
+def test_what_no_sensor_can_read_is_not_believed():
+    made = controller()
+    made.step(tiny.observation(1.0, 0.0), 0.0)
+    for tick, elapsed in enumerate((0.1, 3.0)):  # after a gap too, of which the prediction has nothing to say
+        decision = made.step(tiny.observation(1e6, 0.0), tick * 0.1 + elapsed)
+        assert "observation out of distribution" in decision.status.faults
+
+
 def test_goals_can_be_observations():
     made = controller(cost=mpc.goal(tiny.observation(0.0, 0.0)))
     made.set_goal(tiny.observation(1.0, 0.0))

@@ -77,7 +77,12 @@ class Controller:
         self.step_seconds = 0.0
         self._begin_seconds = self._finish_seconds = 0.0
         self._decisions = 0
-        self._watch = ObservationWatch(self.spec, frozen_after=settings.frozen_after, surprise=settings.surprise)
+        self._watch = ObservationWatch(
+            self.spec,
+            frozen_after=settings.frozen_after,
+            surprise=settings.surprise,
+            normaliser=getattr(agent.model, "normaliser", None),
+        )
         self._forget()
 
     @classmethod

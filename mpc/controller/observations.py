@@ -4,17 +4,21 @@ from typing import Any
 
 import numpy as np
 
+from worldmodels.normaliser import Normaliser
 from worldmodels.spec import Spec
 
 MEMORY = 0.02  # share of a new error in the running mean of usual ones
+FAR = 50.0  # standard deviations of the training data beyond which no sensor reading is believed
 LEARNED = 20  # errors seen before any is called unusual
 
 
 class ObservationWatch:
     """Checks each observation for shape, numbers, standing still, and against what the model predicted. Never raises."""
 
-    def __init__(self, spec: Spec, *, frozen_after: int, surprise: float):
+    def __init__(self, spec: Spec, *, frozen_after: int, surprise: float, normaliser: Normaliser | None = None):
         self.spec, self.frozen_after, self.surprise = spec, frozen_after, surprise
+        self.centre = None if normaliser is None else np.asarray(normaliser.mean[...])
+        self.scale = None if normaliser is None else np.asarray(normaliser.scale[...])
         self.reset()
 
     def reset(self) -> None:
@@ -39,6 +43,10 @@ class ObservationWatch:
                 arrays[name] = arrays[name].astype(np.float32)
             if not np.isfinite(arrays[name]).all():
                 return None, f"observation {name}: not finite"
+        if self.centre is not None and self.scale is not None:
+            flat = np.concatenate([arrays[name].ravel() for name, _ in self.spec.observation])
+            if (np.abs(flat - self.centre) > FAR * self.scale).any():
+                return None, "observation out of distribution"
         still = self.last is not None and all(np.array_equal(arrays[name], self.last[name]) for name in arrays)
         self.same = self.same + 1 if still else 0
         self.last = arrays
