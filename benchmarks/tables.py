@@ -180,6 +180,18 @@ def control(lines: Lines) -> str:
     return markdown(headings, [*rows, ["mean", *means]], drop_empty=True) + note + provenance(lines)
 
 
+def runtime(lines: Lines) -> str:
+    """One row per task and share of faults: what went wrong in how many decisions, and what the controller still earned."""
+    fields = ("decisions", "exceptions", "limit_violations", "unnamed_faults", "deadline_missed")
+    rows = []
+    for (task, method), cell in group(lines, "task", "method").items():
+        counts = [number(mean_and_interval(cell, field)[0], None) for field in fields]
+        latency = [number(mean_and_interval(cell, field)[0]) for field in ("step_ms_p50", "step_ms_p99")]
+        rows.append([task.removeprefix("dm_control/"), method, *counts, plus_minus(cell, "return_mean"), *latency])
+    counted = ["Decisions", "Exceptions", "Outside limits", "Faults unnamed", "Deadlines missed"]
+    return markdown(["Task", "Faults", *counted, "Return ± 95 %", "Step p50, ms", "Step p99, ms"], rows) + provenance(lines)
+
+
 def _chosen(lines: Lines, task: str, method: str, frames: int) -> Lines:
     return [line for line in lines if (line["task"], line["method"], line["frames"]) == (task, method, frames)]
 
@@ -194,7 +206,13 @@ def read_published(path: Path) -> dict[tuple[str, str], Lines]:
         }
 
 
-TABLES: dict[str, Callable[[Lines], str]] = {"demo": demo, "speed": speed, "planners": planners, "control": control}
+TABLES: dict[str, Callable[[Lines], str]] = {
+    "demo": demo,
+    "speed": speed,
+    "planners": planners,
+    "control": control,
+    "runtime": runtime,
+}
 """Marker name -> what writes the table from the lines of `benchmarks/results/NAME.jsonl`."""
 
 
