@@ -85,7 +85,10 @@ class Continuation(nnx.Module):
 
 @pytree
 class FutureCost:
-    """A critic as the `terminal_cost` of a planning problem: what following the policy costs beyond the horizon."""
+    """A critic as the `terminal_cost` of a planning problem: what following the policy costs beyond the horizon.
+
+    The most pessimistic member speaks: a search would find and exploit whatever one member underrates.
+    """
 
     model: Any
     critic: Critic
@@ -93,7 +96,7 @@ class FutureCost:
 
     def __call__(self, latent: PyTree) -> Float[Array, ""]:
         features = self.model.features(latent)
-        return self.critic(features, self.policy(features).mean).mean(0)
+        return self.critic(features, self.policy(features).mean).max(0)
 
 
 @pytree

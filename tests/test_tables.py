@@ -114,7 +114,7 @@ def test_no_results_yet(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (PAGE.format(name="dmeo"), r"line 3: unknown table 'dmeo'.*demo, planners, speed"),
+        (PAGE.format(name="dmeo"), r"line 3: unknown table 'dmeo'.*control, demo, planners, runtime, speed"),
         ("<!-- table: demo -->\nrows\n", "never closed"),
         ("<!-- table: demo -->\n<!-- table: speed -->\n<!-- end table -->\n", "line 2.*still open"),
         ("text\n<!-- end table -->\n", "line 2.*closes nothing"),
@@ -161,3 +161,25 @@ def test_planner_plot_has_a_panel_for_each_task_and_a_name_for_each_method(tmp_p
     assert [each.name for each in path.parent.iterdir()] == ["planners.svg"]
     with pytest.raises(ValueError, match="nothing to plot"):
         plots.plot_planners([CELL], tmp_path / "none.svg")
+
+
+def test_control_stands_beside_published_figures_and_averages_complete_columns_only():
+    def line(task, method, frames, value):
+        seeds = {"seed": 0, "settings": {}, "return_ci95": 5.0, "minutes": 3.0}
+        return {"task": f"dm_control/{task}-v0", "method": method, "frames": frames, "return_mean": value, **seeds}
+
+    text = tables.control(
+        [
+            line("cheetah-run", "random", 0, 10.0),
+            line("walker-walk", "random", 0, 30.0),
+            line("cheetah-run", "planner", 10_000, 200.0),
+            line("walker-walk", "planner", 10_000, 400.0),
+            line("cheetah-run", "planner", 25_000, 300.0),
+        ]
+    )
+    rows = {row.split("|")[1].strip(): [cell.strip() for cell in row.split("|")[2:-1]] for row in text.splitlines() if "|" in row}
+    assert rows["Task"][:3] == ["Random", "Planner, 10,000", "Planner, 25,000"]
+    assert rows["cheetah-run"][:3] == ["10 ± 5", "200 ± 5", "300 ± 5"]
+    assert rows["mean"][:3] == ["20.0", "300", "—"]
+    published = rows["Task"].index("tdmpc2, 100,000")
+    assert rows["cheetah-run"][published] == "519"  # benchmarks/references/dmc_returns.csv
