@@ -160,7 +160,8 @@ def control(lines: Lines) -> str:
     ]
     tasks = list(dict.fromkeys(line["task"] for line in lines))
     rows = [
-        [task.removeprefix("dm_control/").removesuffix("-v0"), *(plus_minus(pick(task), "return_mean") for _, pick in columns)] for task in tasks
+        [task.removeprefix("dm_control/").removesuffix("-v0"), *(plus_minus(pick(task), "return_mean") for _, pick in columns)]
+        for task in tasks
     ]
     means = []
     for _, pick in columns:
@@ -187,7 +188,9 @@ def runtime(lines: Lines) -> str:
     for (task, method), cell in group(lines, "task", "method").items():
         counts = [number(mean_and_interval(cell, field)[0], None) for field in fields]
         latency = [number(mean_and_interval(cell, field)[0]) for field in ("step_ms_p50", "step_ms_p99")]
-        rows.append([task.removeprefix("dm_control/").removesuffix("-v0"), method, *counts, plus_minus(cell, "return_mean"), *latency])
+        rows.append(
+            [task.removeprefix("dm_control/").removesuffix("-v0"), method, *counts, plus_minus(cell, "return_mean"), *latency]
+        )
     counted = ["Decisions", "Exceptions", "Outside limits", "Faults unnamed", "Deadlines missed"]
     return markdown(["Task", "Faults", *counted, "Return ± 95 %", "Step p50, ms", "Step p99, ms"], rows) + provenance(lines)
 

@@ -177,7 +177,9 @@ def test_control_stands_beside_published_figures_and_averages_complete_columns_o
             line("cheetah-run", "planner", 25_000, 300.0),
         ]
     )
-    rows = {row.split("|")[1].strip(): [cell.strip() for cell in row.split("|")[2:-1]] for row in text.splitlines() if "|" in row}
+    rows = {
+        row.split("|")[1].strip(): [cell.strip() for cell in row.split("|")[2:-1]] for row in text.splitlines() if "|" in row
+    }
     assert rows["Task"][:3] == ["Random", "Planner, 10,000", "Planner, 25,000"]
     assert rows["cheetah-run"][:3] == ["10 ± 5", "200 ± 5", "300 ± 5"]
     assert rows["mean"][:3] == ["20.0", "300", "—"]
