@@ -17,6 +17,7 @@ from benchmarks import planner_bench, plots, report, results, tables
 from benchmarks import speed as speed_benchmark
 from benchmarks.control import bench_control, bench_simulator
 from benchmarks.demo import demo
+from benchmarks.export import export
 from benchmarks.learn import learn
 from benchmarks.names import planner_named
 from benchmarks.runtime import bench_runtime
@@ -334,6 +335,7 @@ def main() -> None:
         "learn": learn,
         "evaluate": evaluate,
         "distil": distil,
+        "export": export,
         "demo": demo,
         "data": data,
         "bench": bench,

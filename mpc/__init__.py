@@ -14,6 +14,7 @@ from mpc.errors import (
     ControllerError,
     CostError,
     EnvironmentFaultError,
+    ExportError,
     LearningError,
     MPCError,
     RenderingError,
@@ -21,6 +22,7 @@ from mpc.errors import (
     UnsupportedEnvironmentError,
 )
 from mpc.evaluation import Evaluation, confidence_interval, evaluate
+from mpc.export import Exported, export, load_export
 from mpc.learning import LearnerSettings, RunSettings, learn
 from mpc.policy import Policy, PolicyAgent
 from mpc.random_agent import PinkAgent, RandomAgent
@@ -44,6 +46,8 @@ __all__ = [
     "Environment",
     "EnvironmentFaultError",
     "Evaluation",
+    "ExportError",
+    "Exported",
     "LearnedCost",
     "LearnerSettings",
     "LearningError",
@@ -64,9 +68,11 @@ __all__ = [
     "cost",
     "distil",
     "evaluate",
+    "export",
     "goal",
     "learn",
     "load_agent",
+    "load_export",
     "load_policy",
     "make",
     "record",

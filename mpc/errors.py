@@ -35,3 +35,7 @@ class LearningError(MPCError):
 
 class ControllerError(MPCError):
     """A controller whose settings contradict each other, the model or this machine."""
+
+
+class ExportError(MPCError):
+    """An agent that a format cannot hold, or an export that was changed."""

@@ -260,7 +260,7 @@ def finish(
         diagnostics=search.diagnostics,
         converged=converged,
     )
-    return plan, SamplingState(mean, search.elites[:kept].at[0].set(best.actions))
+    return plan, SamplingState(mean, jnp.concatenate([best.actions[None], search.elites[1:kept]]))
 
 
 def make_plan(
