@@ -23,9 +23,11 @@ from mpc.errors import (
 )
 from mpc.evaluation import Evaluation, confidence_interval, evaluate
 from mpc.export import Exported, export, load_export
+from mpc.intrinsic import Combined, Residual, combine, effort, reach, residual, smoothness, within
 from mpc.learning import LearnerSettings, RunSettings, learn
 from mpc.policy import Policy, PolicyAgent
 from mpc.random_agent import PinkAgent, RandomAgent
+from mpc.remembering import RememberingAction
 from mpc.rendering import record, rendering_backend, write_gif
 from mpc.simulation import simulator
 from mpc.storage import load_agent, load_policy, save_policy
@@ -34,6 +36,7 @@ __all__ = [
     "Agent",
     "AgentState",
     "CollectionError",
+    "Combined",
     "ControlDecision",
     "ControlStatus",
     "Controller",
@@ -57,16 +60,20 @@ __all__ = [
     "Policy",
     "PolicyAgent",
     "RandomAgent",
+    "RememberingAction",
     "RenderingError",
+    "Residual",
     "RunSettings",
     "Rung",
     "TaskCost",
     "UnknownEnvironmentError",
     "UnsupportedEnvironmentError",
     "collect",
+    "combine",
     "confidence_interval",
     "cost",
     "distil",
+    "effort",
     "evaluate",
     "export",
     "goal",
@@ -75,10 +82,14 @@ __all__ = [
     "load_export",
     "load_policy",
     "make",
+    "reach",
     "record",
     "rendering_backend",
+    "residual",
     "save_policy",
     "simulator",
+    "smoothness",
     "tasks",
+    "within",
     "write_gif",
 ]

@@ -4,15 +4,19 @@ A `TaskCost` speaks of readouts and actions in physical units; `OnModel` turns i
 the only thing planners see.
 """
 
-from collections.abc import Callable
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Float, PyTree
 
 from mpc.errors import CostError
 from planners import pytree, static
+from worldmodels.spec import DiscreteAction
 
 
 @runtime_checkable
@@ -40,8 +44,42 @@ class FunctionTaskCost:
         return {"cost": jnp.asarray(self.function(model.readout(latent), action, step, **self.parameters))}
 
     def terminal(self, model, latent, step):
-        nothing = jnp.zeros(model.spec.action.shape, jnp.int32 if model.spec.action.shape == () else jnp.float32)
-        return self.running(model, latent, nothing, jnp.asarray(step))["cost"]
+        return self.running(model, latent, no_action(model), jnp.asarray(step))["cost"]
+
+    def changed(self, **values: Any) -> "FunctionTaskCost":
+        """With other parameters of the same shapes; `CostError` with near matches for a name there is not."""
+        return replace(self, parameters=updated(self.parameters, values, "parameter"))
+
+
+def updated(known: Mapping[str, Array], values: Mapping[str, Any], what: str) -> dict[str, Array]:
+    """`known` with `values` in the place of those of their names; `CostError` for an unknown name or another shape."""
+    changed = dict(known)
+    for name, value in values.items():
+        if name not in changed:
+            near = difflib.get_close_matches(name, changed, n=2) or sorted(changed)
+            raise CostError(f"the cost has no {what} {name!r}. Did you mean {' or '.join(near)}?")
+        given = finite(name, value)
+        if given.shape != changed[name].shape:
+            raise CostError(f"{name}={value}: expected finite numbers of shape {changed[name].shape}.")
+        changed[name] = given
+    return changed
+
+
+def finite(name: str, value: Any) -> Array:
+    """`value` as float32; `CostError`, naming it, unless all of it is finite numbers."""
+    try:
+        given = jnp.asarray(value, jnp.float32)
+    except (TypeError, ValueError) as error:
+        raise CostError(f"{name}={value!r}: expected finite numbers.") from error
+    if not isinstance(given, Tracer) and not bool(jnp.isfinite(given).all()):
+        raise CostError(f"{name}={value}: expected finite numbers.")
+    return given
+
+
+def no_action(model: Any) -> Array:
+    """The middle of the action space, normalised: what the state that a plan ends in is charged with."""
+    action = model.spec.action
+    return jnp.zeros(action.shape, jnp.int32 if isinstance(action, DiscreteAction) else jnp.float32)
 
 
 def cost(function: Callable[..., Any], **parameters: Any) -> FunctionTaskCost:
@@ -107,7 +145,8 @@ class OnModel:
         return self.task.running(self.model, latent, action, step)
 
     def residuals(self, latent, action, step):
-        return None
+        residuals = getattr(self.task, "residuals", None)
+        return None if residuals is None else residuals(self.model, latent, action, step)
 
 
 @pytree
@@ -128,9 +167,8 @@ def check(model: Any, task: Any, observation: dict[str, Any]) -> None:
         raise CostError(f"cost={task!r}: expected mpc.cost(function), mpc.goal(observation) or mpc.LearnedCost().")
     if isinstance(task, LearnedCost) and not hasattr(model, "cost"):
         raise CostError(f"{type(model).__name__} has no learned cost: write one with mpc.cost(function).")
-    middle = jnp.zeros(model.spec.action.shape, jnp.int32 if model.spec.action.shape == () else jnp.float32)
     try:
-        terms = task.running(model, model.start(observation), middle, jnp.zeros((), jnp.int32))
+        terms = task.running(model, model.start(observation), no_action(model), jnp.zeros((), jnp.int32))
     except KeyError as error:
         names = sorted(jax.eval_shape(lambda: model.readout(model.start(observation))))
         raise CostError(f"the cost reads {error} but the model's readouts are {names}.") from error

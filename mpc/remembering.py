@@ -1,0 +1,51 @@
+"""A world model that also remembers the action sent last, for costs that speak of how actions change."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from planners import pytree
+from worldmodels.spec import DiscreteAction
+
+
+@pytree
+class RememberingAction:
+    """`model`, its latents {"latent": as before, "previous": [A]}, and one readout more, `previous_action` in environment units.
+
+    At the start of an episode the previous action is the middle of the action space.
+    """
+
+    model: Any
+
+    @property
+    def spec(self):
+        return self.model.spec
+
+    @property
+    def normaliser(self):
+        return self.model.normaliser
+
+    def start(self, observation):
+        action = self.spec.action
+        nothing = jnp.zeros(action.shape, jnp.int32 if isinstance(action, DiscreteAction) else jnp.float32)
+        return {"latent": self.model.start(observation), "previous": nothing}
+
+    def observe(self, latent, previous_action, observation):
+        return {"latent": self.model.observe(latent["latent"], previous_action, observation), "previous": previous_action}
+
+    def predict(self, latent, action, noise):
+        return {"latent": self.model.predict(latent["latent"], action, noise), "previous": action}
+
+    def infer_noise(self, latent, action, next_observation):
+        return self.model.infer_noise(latent["latent"], action, next_observation)
+
+    def features(self, latent) -> Array:
+        return self.model.features(latent["latent"])
+
+    def readout(self, latent) -> dict[str, Array]:
+        return {**self.model.readout(latent["latent"]), "previous_action": self.spec.action.denormalise(latent["previous"])}
+
+    def cost(self, latent, action) -> Array:
+        """The learned task cost of the model inside."""
+        return self.model.cost(latent["latent"], action)
