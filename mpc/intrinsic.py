@@ -167,13 +167,13 @@ class Combined:
 
     def residuals(self, model, latent, action, step) -> Array | None:
         """All parts' residuals, scaled by the root of their weights; None unless every part has them."""
-        made = {
-            name: part.residuals(model, latent, action, step) if hasattr(part, "residuals") else None
-            for name, part in self.parts.items()
-        }
-        if any(value is None for value in made.values()):
-            return None
-        return jnp.concatenate([jnp.sqrt(self.weights[name]) * value for name, value in made.items()])
+        scaled = []
+        for name, part in self.parts.items():
+            value = part.residuals(model, latent, action, step) if hasattr(part, "residuals") else None
+            if value is None:
+                return None
+            scaled.append(jnp.sqrt(self.weights[name]) * value)
+        return jnp.concatenate(scaled)
 
     def changed(self, **weights: Any) -> "Combined":
         """With other weights; `CostError` with near matches for a name there is not."""
