@@ -24,6 +24,7 @@ from benchmarks.runtime import bench_runtime
 from planners import PlannerError
 from worldmodels import manifest
 from worldmodels.errors import WorldModelError
+from worldmodels.objectives import reweighted
 
 console = Console()
 Positional = tyro.conf.Positional
@@ -110,6 +111,9 @@ def train(
     updates: int = 5_000,
     latent: int = 64,
     hidden: int = 128,
+    objective: str = "vicreg",
+    weights: dict[str, float] = {},  # noqa: B006  (tyro shows it, nobody changes it)
+    on_collapse: Literal["warn", "stop", "ignore"] = "warn",
     seed: int = 0,
     skip_bad: bool = False,
 ) -> None:
@@ -121,21 +125,34 @@ def train(
         updates: gradient steps.
         latent: size of the representation.
         hidden: width of encoder and predictor.
+        objective: vicreg, barlow, sigreg, teacher, consistency, inverse, smooth, straight, infonce or reconstruction.
+        weights: of its terms, such as `--weights variance 2 covariance 0.1`.
+        on_collapse: what to do where the representation stops saying anything.
         seed: of initialisation and batches.
         skip_bad: leave damaged episodes out instead of stopping.
     """
     manifest.check_replaceable(out, "model")
     dataset = worldmodels.Dataset.open(data, skip_damaged=skip_bad)
-    model = worldmodels.JEPA(dataset.spec, seed=seed, latent=latent, hidden=hidden)
+    chosen = worldmodels.preset(objective)
+    settings = worldmodels.TrainingSettings(
+        objective=reweighted(chosen.objective, weights), cost_gradient=chosen.cost_gradient, on_collapse=on_collapse
+    )
+    model = worldmodels.JEPA(dataset.spec, seed=seed, latent=latent, hidden=hidden, norm=chosen.norm)
     with Bar("train", "updates") as bar:
 
         def show(report):
             losses = "  ".join(f"{name} {value:.3f}" for name, value in report.losses.items())
-            bar(report.updates, report.total, f"{losses}  rank {report.effective_rank:.1f}")
+            bar(report.updates, report.total, f"{losses}  {in_words(report.recipe)}")
 
-        model = worldmodels.train(model, dataset, updates=updates, seed=seed, progress=show)
+        model = worldmodels.train(model, dataset, settings, updates=updates, seed=seed, progress=show)
     worldmodels.save(model, out)
     console.print(f"{out}: {manifest.describe(out)}")
+
+
+def in_words(recipe: dict[str, float]) -> str:
+    """The four terms of the recipe, and the rank."""
+    information = "  ".join(f"{name[-1]} {recipe[name]:.1f}" for name in ("information_x", "information_y", "information_z"))
+    return f"nats: {information}  unexplained {recipe['prediction_error']:.1%}  rank {recipe['effective_rank']:.1f}"
 
 
 def evaluate(

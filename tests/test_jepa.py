@@ -9,8 +9,9 @@ from flax import nnx
 import worldmodels
 from tests import tiny
 from worldmodels import DataError, Episodes, SpecError, TrainingSettings, VICReg
+from worldmodels.losses import losses
+from worldmodels.norms import FLOORS
 from worldmodels.objectives import vicreg
-from worldmodels.training import RANK_FLOOR, losses
 
 SMALL = {"latent": 8, "hidden": 32, "head": 32, "expander": 32}
 SETTINGS = TrainingSettings(batch=64, length=4)
@@ -29,7 +30,7 @@ def train(objective=VICReg(), updates=3000, seed=0):  # noqa: B008
 
 def rank_of(model):
     flat = np.concatenate([np.asarray(tiny.SPEC.flatten(e.observations)) for e in tiny.episodes(seed=1)])
-    return float(worldmodels.effective_rank(model.encode(flat), floor=RANK_FLOOR)), float(model.encode(flat).std(0).mean())
+    return float(worldmodels.effective_rank(model.encode(flat), floor=FLOORS["none"])), float(model.encode(flat).std(0).mean())
 
 
 @pytest.mark.parametrize("seed", [0, 1])

@@ -2,9 +2,10 @@
 
 from worldmodels.data import Buffer, Dataset, Episode, Episodes, Window
 from worldmodels.diagnostics import effective_rank
-from worldmodels.errors import CheckpointError, DataError, SpecError, WorldModelError
+from worldmodels.errors import CheckpointError, CollapseError, DataError, SpecError, WorldModelError
 from worldmodels.jepa import JEPA, JEPASettings
-from worldmodels.objectives import VICReg
+from worldmodels.objectives import VICReg, preset
+from worldmodels.recipe import CollapseWarning, Recipe
 from worldmodels.simulator import Engine, Simulator
 from worldmodels.spec import ContinuousAction, DiscreteAction, Spec
 from worldmodels.storage import build, describe, load, save
@@ -15,6 +16,8 @@ __all__ = [
     "JEPA",
     "Buffer",
     "CheckpointError",
+    "CollapseError",
+    "CollapseWarning",
     "ContinuousAction",
     "DataError",
     "Dataset",
@@ -24,6 +27,7 @@ __all__ = [
     "Episodes",
     "JEPASettings",
     "Progress",
+    "Recipe",
     "Simulator",
     "Spec",
     "SpecError",
@@ -38,6 +42,7 @@ __all__ = [
     "describe",
     "effective_rank",
     "load",
+    "preset",
     "save",
     "start",
     "train",

@@ -15,3 +15,7 @@ class SpecError(WorldModelError):
 
 class CheckpointError(WorldModelError):
     """A folder that is damaged, half copied, of another kind or of another version."""
+
+
+class CollapseError(WorldModelError):
+    """Training that was stopped because the representation says nothing about what was observed."""

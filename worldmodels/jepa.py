@@ -5,6 +5,7 @@ agrees with the encoding of what was observed, and kept from collapsing by regul
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from jaxtyping import Array, Float
 from worldmodels.errors import SpecError
 from worldmodels.networks import MLP
 from worldmodels.normaliser import Normaliser
+from worldmodels.norms import NORMS, check_norm
 from worldmodels.spec import DiscreteAction, Spec
 
 
@@ -26,15 +28,19 @@ class JEPASettings:
       hidden: width of the two hidden layers of encoder and predictor.
       head: width of the hidden layer of the readout and cost heads.
       expander: output size of the expander the regulariser looks through.
+      norm: what latents are normalised by: none, layer or simplex (`worldmodels.norms`).
     """
 
     latent: int = 64
     hidden: int = 128
     head: int = 128
     expander: int = 128
+    norm: str = "none"
 
     def __post_init__(self):
-        for name, value in vars(self).items():
+        check_norm(self.norm, self.latent)
+        for name in ("latent", "hidden", "head", "expander"):
+            value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise SpecError(f"JEPA setting {name}={value!r}: expected an integer of at least 1.")
 
@@ -47,18 +53,29 @@ class JEPA(nnx.Module):
 
     kind = "jepa"
 
-    def __init__(self, spec: Spec, *, seed: int = 0, **settings: int):
+    def __init__(self, spec: Spec, *, seed: int = 0, **settings: Any):
         self.spec = spec
         self.settings = JEPASettings(**settings)
         s, rngs = self.settings, nnx.Rngs(seed)
-        actions = spec.action.n if isinstance(spec.action, DiscreteAction) else spec.action.shape[0]
+        actions = self.action_size
         self.normaliser = Normaliser(spec.size)
         self.cost_normaliser = Normaliser(1)
         self.encoder = MLP(spec.size, (s.hidden, s.hidden), s.latent, rngs=rngs)
-        self.predictor = MLP(s.latent + actions, (s.hidden, s.hidden), s.latent, output_scale=0.1, rngs=rngs)
+        scale = 0.1 if self.residual else 1.0
+        self.predictor = MLP(s.latent + actions, (s.hidden, s.hidden), s.latent, output_scale=scale, rngs=rngs)
         self.expander = MLP(s.latent, (s.expander,), s.expander, rngs=rngs)
         self.readout_head = MLP(s.latent, (s.head,), spec.size, rngs=rngs)
         self.cost_head = MLP(s.latent + actions, (s.head,), 1, output_scale=0.1, rngs=rngs)
+
+    @property
+    def action_size(self) -> int:
+        """Components of an action as networks see it, discrete ones one-hot."""
+        return self.spec.action.n if isinstance(self.spec.action, DiscreteAction) else self.spec.action.shape[0]
+
+    @property
+    def residual(self) -> bool:
+        """Whether the predictor adds to the latent; on a simplex it states the next one."""
+        return self.settings.norm != "simplex"
 
     def start(self, observation: dict[str, Array]) -> Float[Array, " D"]:
         return self.encode(self.spec.flatten(observation))
@@ -67,7 +84,8 @@ class JEPA(nnx.Module):
         return self.start(observation)
 
     def predict(self, latent: Float[Array, "*B D"], action: Array, noise: Array) -> Float[Array, "*B D"]:
-        return latent + self.predictor(self._with_action(latent, action))
+        change = self.predictor(self._with_action(latent, action))
+        return NORMS[self.settings.norm](latent + change if self.residual else change)
 
     def infer_noise(self, latent, action, next_observation):
         return jnp.zeros((0,))
@@ -84,7 +102,7 @@ class JEPA(nnx.Module):
 
     def encode(self, flat: Float[Array, "*B O"]) -> Float[Array, "*B D"]:
         """Latents of flattened observations (`spec.flatten`)."""
-        return self.encoder(self.normaliser(flat))
+        return NORMS[self.settings.norm](self.encoder(self.normaliser(flat)))
 
     def _with_action(self, latent, action):
         if isinstance(self.spec.action, DiscreteAction):

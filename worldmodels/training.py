@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -13,13 +13,15 @@ from flax import nnx
 from jaxtyping import Array
 
 from worldmodels.data.episode import Episode, Episodes
-from worldmodels.data.windows import Buffer, Window
-from worldmodels.diagnostics import effective_rank
+from worldmodels.data.windows import Buffer
 from worldmodels.errors import DataError, SpecError
 from worldmodels.jepa import JEPA
-from worldmodels.objectives import VICReg
+from worldmodels.losses import look, losses
+from worldmodels.objectives import Objective, VICReg
+from worldmodels.recipe import OnCollapse, Recipe, collapsed, recipe, sound_alarm
 
-RANK_FLOOR = 0.1  # of the standard deviation 1 that the regulariser asks for
+PROBE = 512  # windows
+ALARMING = 2  # reports in a row with a collapsed representation
 CAPACITY = 16_384  # rows of data that fit without compiling again
 
 
@@ -33,7 +35,8 @@ class TrainingSettings:
       learning_rate: peak of Adam's step size, reached after `warmup` updates.
       final_rate: share of it that is left at the end of each `advance`, falling linearly.
       cost_gradient: weight of the cost head's gradient into encoder and predictor; 0 keeps the model reward-free.
-      objective: the terms that shape the representation and their weights.
+      objective: the terms that shape the representation and their weights: `worldmodels.preset(name).objective`, for one.
+      on_collapse: warn, stop or ignore, where the representation collapses.
     """
 
     batch: int = 256
@@ -43,7 +46,8 @@ class TrainingSettings:
     warmup: int = 100
     weight_decay: float = 1e-4
     cost_gradient: float = 0.0
-    objective: VICReg = VICReg()
+    objective: Objective = VICReg()
+    on_collapse: OnCollapse = "warn"
 
     def __post_init__(self):
         for name in ("batch", "length", "warmup"):
@@ -51,6 +55,10 @@ class TrainingSettings:
                 raise SpecError(f"{name}={getattr(self, name)}: expected at least 1.")
         if not self.learning_rate > 0:
             raise SpecError(f"learning_rate={self.learning_rate}: expected a positive number.")
+        if not isinstance(self.objective, Objective):
+            raise SpecError(f"objective={self.objective!r}: expected one of worldmodels.objectives, such as VICReg().")
+        if self.on_collapse not in get_args(OnCollapse):
+            raise SpecError(f"on_collapse={self.on_collapse!r}: expected one of {', '.join(get_args(OnCollapse))}.")
 
     def optimizer(self) -> optax.GradientTransformation:
         schedule = optax.linear_schedule(0.0, self.learning_rate, self.warmup)
@@ -58,82 +66,80 @@ class TrainingSettings:
 
 
 class TrainingState(NamedTuple):
-    """What training carries on: pass it back to `advance` with more data to go on where it stopped."""
+    """What training carries on: pass it back to `advance` with more data to go on where it stopped.
+
+    Attributes:
+      heads: what the objective trains beside the model.
+      teacher: parameters of the model's slow copy; None for objectives without.
+    """
 
     model: JEPA
     optimizer: Any
     updates: Array
+    heads: dict[str, nnx.Module]
+    teacher: Any
 
 
 class Progress(NamedTuple):
-    """One report: figures averaged over the last chunk of updates."""
+    """One report: losses averaged over the last chunk of updates, and what a probe of the data shows after it."""
 
     updates: int
     total: int
     losses: dict[str, float]
     effective_rank: float
+    recipe: dict[str, float]
 
 
-def losses(model: JEPA, settings: TrainingSettings, window: Window) -> dict[str, Array]:
-    """Every loss by name, unweighted, on a batch of windows [B, L+1, ...]."""
-    latents = model.encode(window.observations)
-    targets = latents[:, 1:]
-    no_noise = jnp.zeros((0,))
-
-    def step(latent, action):
-        following = model.predict(latent, action, no_noise)
-        return following, following
-
-    actions = jnp.moveaxis(window.actions, 1, 0)
-    predicted = jnp.moveaxis(jax.lax.scan(step, latents[:, 0], actions)[1], 0, 1)
-    terms = settings.objective.terms(targets, predicted, model.expander(targets), model.expander(predicted))
-
-    seen = jax.lax.stop_gradient(jnp.concatenate([latents, predicted], 1))
-    truth = model.normaliser(jnp.concatenate([window.observations, window.observations[:, 1:]], 1))
-    terms["readout"] = ((model.readout_head(seen) - truth) ** 2).mean()
-
-    before = jnp.concatenate([latents[:, :-1], latents[:, :1], predicted[:, :-1]], 1)
-    weight = settings.cost_gradient
-    before = weight * before + (1 - weight) * jax.lax.stop_gradient(before)
-    cost = model.cost_head(model._with_action(before, jnp.concatenate([window.actions, window.actions], 1)))
-    paid = model.cost_normaliser(jnp.concatenate([window.costs, window.costs], 1)[..., None])
-    terms["cost"] = ((cost - paid) ** 2).mean()
-    return terms
+def start(model: JEPA, settings: TrainingSettings, *, seed: int = 0) -> TrainingState:
+    """A fresh optimiser around `model`, and fresh heads for the objective."""
+    heads = settings.objective.heads(model, nnx.Rngs(seed))
+    params = (_params(model), _params(heads))
+    teacher = None if settings.objective.momentum is None else jax.tree.map(jnp.array, params[0])
+    return TrainingState(model, settings.optimizer().init(params), jnp.zeros((), jnp.int32), heads, teacher)
 
 
-def start(model: JEPA, settings: TrainingSettings) -> TrainingState:
-    """A fresh optimiser around `model`."""
-    _, params, _ = nnx.split(model, nnx.Param, ...)
-    return TrainingState(model, settings.optimizer().init(params), jnp.zeros((), jnp.int32))
+def _params(module: Any) -> Any:
+    return nnx.split(module, nnx.Param, ...)[1]
 
 
 @partial(jax.jit, static_argnames=("settings", "count"))
 def _advance(
     state: TrainingState, buffer: Buffer, rate: tuple[Array, Array], key: Array, *, settings: TrainingSettings, count: int
-):
+) -> tuple[TrainingState, dict[str, Array], Recipe]:
+    """`count` updates with the step size going from one share of its peak to the other, the losses' means, and a probe."""
     graph, params, rest = nnx.split(state.model, nnx.Param, ...)
-    weights = {**vars(settings.objective), "readout": 1.0, "cost": 1.0}
+    head_graph, head_params, head_rest = nnx.split(state.heads, nnx.Param, ...)
+    weights = {**settings.objective.weights, "readout": 1.0, "cost": 1.0}
+    momentum = settings.objective.momentum
 
-    def loss(params, window):
-        terms = losses(nnx.merge(graph, params, rest), settings, window)
+    def slow_copy(teacher):
+        return None if teacher is None else nnx.merge(graph, teacher, rest)
+
+    def loss(params: Any, teacher, window, key):
+        model, heads = nnx.merge(graph, params[0], rest), nnx.merge(head_graph, params[1], head_rest)
+        terms = losses(model, settings, window, heads=heads, teacher=slow_copy(teacher), key=key)
         return sum(weights[name] * value for name, value in terms.items()), terms
 
     def update(carry, inputs):
-        params, optimizer = carry
+        params, optimizer, teacher = carry
         key, scale = inputs
         window = buffer.sample(settings.batch, settings.length, key=key)
-        gradients, terms = jax.grad(loss, has_aux=True)(params, window)
+        gradients, terms = jax.grad(loss, has_aux=True)(params, teacher, window, jax.random.fold_in(key, 1))
         step, optimizer = settings.optimizer().update(gradients, optimizer, params)
         step = jax.tree.map(lambda update: scale * update, step)
-        return (optax.apply_updates(params, step), optimizer), terms
+        params: Any = optax.apply_updates(params, step)
+        if momentum is not None:
+            teacher = optax.incremental_update(params[0], teacher, 1 - momentum)
+        return (params, optimizer, teacher), terms
 
     inputs = jax.random.split(key, count), jnp.linspace(*rate, count)
-    (params, optimizer), terms = jax.lax.scan(update, (params, state.optimizer), inputs)
-    model = nnx.merge(graph, params, rest)
-    probe = buffer.sample(512, settings.length, key=key)
-    rank = effective_rank(model.encode(probe.observations[:, 0]), floor=RANK_FLOOR)
-    state = TrainingState(model, optimizer, state.updates + count)
-    return state, jax.tree.map(jnp.mean, terms), rank
+    carry = ((params, head_params), state.optimizer, state.teacher)
+    ((params, head_params), optimizer, teacher), terms = jax.lax.scan(update, carry, inputs)
+    model, heads = nnx.merge(graph, params, rest), nnx.merge(head_graph, head_params, head_rest)
+    probe = buffer.sample(PROBE, settings.length, key=key)
+    found = recipe(look(model, probe, heads=heads, teacher=slow_copy(teacher)))
+    state = TrainingState(model, optimizer, state.updates + count, heads, teacher)
+    return state, jax.tree.map(jnp.mean, terms), found
 
 
 def advance(
@@ -146,7 +152,10 @@ def advance(
     chunk: int = 100,
     progress: Callable[[Progress], None] | None = None,
 ) -> TrainingState:
-    """Train for at least `updates` more updates on `episodes`, `chunk` of them in each compiled call."""
+    """Train for at least `updates` more updates on `episodes`, `chunk` of them in each compiled call.
+
+    Where the representation collapses, `settings.on_collapse` decides between a `CollapseWarning` and a `CollapseError`.
+    """
     spec = state.model.spec
     given = getattr(episodes, "spec", spec)
     if given != spec:
@@ -157,12 +166,17 @@ def advance(
     state = state._replace(model=_with_normalisers(state.model, episodes))
     chunks = -(-updates // chunk)
     rates = np.linspace(1.0, settings.final_rate, chunks + 1, dtype=np.float32)
+    low = 0  # reports in a row that showed a collapse
     for index, subkey in enumerate(jax.random.split(key, chunks)):
         rate = rates[index], rates[index + 1]
-        state, terms, rank = _advance(state, buffer, rate, subkey, settings=settings, count=chunk)
+        state, terms, found = _advance(state, buffer, rate, subkey, settings=settings, count=chunk)
+        low = low + 1 if collapsed(found) else 0
+        if low == ALARMING:
+            sound_alarm(found, settings.objective, state.model.settings.norm, int(state.updates), settings.on_collapse)
         if progress is not None:
             figures = {name: float(value) for name, value in terms.items()}
-            progress(Progress((index + 1) * chunk, chunks * chunk, figures, float(rank)))
+            shown = {name: float(value) for name, value in found._asdict().items()}
+            progress(Progress((index + 1) * chunk, chunks * chunk, figures, shown["effective_rank"], shown))
     return state
 
 
@@ -180,7 +194,7 @@ def train(
     Raises `DataError` where the data are empty, too short for a window, or of another environment.
     """
     settings = settings or TrainingSettings()
-    state = start(model, settings)
+    state = start(model, settings, seed=seed)
     return advance(state, episodes, settings, updates=updates, key=jax.random.key(seed), progress=progress).model
 
 

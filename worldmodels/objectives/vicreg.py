@@ -1,9 +1,12 @@
 """Variance, invariance and covariance regularisation (Bardes, Ponce & LeCun 2022, VICReg, section 4)."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+from worldmodels.objectives.objective import RANK, SPREAD, Views, Weighted, flattened, squared_error
 
 
 def variance(embedding: Float[Array, "N D"]) -> Float[Array, ""]:
@@ -20,7 +23,7 @@ def covariance(embedding: Float[Array, "N D"]) -> Float[Array, ""]:
 
 
 @dataclass(frozen=True)
-class VICReg:
+class VICReg(Weighted):
     """Weights of the terms. With `variance` and `covariance` at 0 the representation collapses.
 
     Attributes:
@@ -34,19 +37,14 @@ class VICReg:
     invariance: float = 0.2
     variance: float = 1.0
     covariance: float = 0.04
+    guards: ClassVar = {SPREAD: "variance", RANK: "covariance"}
 
-    def terms(
-        self,
-        latents: Float[Array, "B K D"],
-        predicted: Float[Array, "B K D"],
-        expanded: Float[Array, "B K E"],
-        expanded_predicted: Float[Array, "B K E"],
-    ) -> dict[str, Float[Array, ""]]:
-        """Every term unweighted, by the name of its weight. K steps after the first observation."""
-        flat = expanded.reshape(-1, expanded.shape[-1])
+    def terms(self, views: Views) -> dict[str, Float[Array, ""]]:
+        expanded = views.model.expander(views.targets)
+        flat = flattened(expanded)
         return {
-            "prediction": ((predicted - latents) ** 2).mean(),
-            "invariance": ((expanded_predicted - expanded) ** 2).mean(),
-            "variance": (variance(latents.reshape(-1, latents.shape[-1])) + variance(flat)) / 2,
+            "prediction": squared_error(views.predicted, views.targets),
+            "invariance": squared_error(views.model.expander(views.predicted), expanded),
+            "variance": (variance(flattened(views.targets)) + variance(flat)) / 2,
             "covariance": covariance(flat),
         }

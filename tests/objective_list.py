@@ -1,0 +1,26 @@
+"""Every objective, by one line each: the contract tests run over this list, which has to hold every preset."""
+
+from typing import NamedTuple
+
+from worldmodels.objectives import Preset, preset
+
+
+class Case(NamedTuple):
+    """A preset, and the weights without which its latents collapse; none where its loss does not forbid it, or only bends a scale."""
+
+    preset: Preset
+    without: tuple[str, ...] = ()
+
+
+OBJECTIVES: dict[str, Case] = {
+    "vicreg": Case(preset("vicreg"), without=("variance", "covariance")),
+    "barlow": Case(preset("barlow")),
+    "sigreg": Case(preset("sigreg"), without=("gaussianity",)),
+    "teacher": Case(preset("teacher")),
+    "consistency": Case(preset("consistency")),
+    "inverse": Case(preset("inverse"), without=("variance", "covariance", "inverse")),
+    "smooth": Case(preset("smooth"), without=("variance", "covariance")),
+    "straight": Case(preset("straight"), without=("variance", "covariance")),
+    "infonce": Case(preset("infonce")),
+    "reconstruction": Case(preset("reconstruction")),
+}

@@ -1,0 +1,79 @@
+"""What a model is trained by, on a batch of windows: the objective's terms, and the heads that read the latents."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from worldmodels.data.windows import Window
+from worldmodels.jepa import JEPA
+from worldmodels.objectives.objective import Objective, Views
+
+NO_HEADS: Mapping[str, Any] = {}
+
+
+class LossSettings(Protocol):
+    """The part of the training settings that shapes the losses."""
+
+    @property
+    def objective(self) -> Objective: ...
+    @property
+    def cost_gradient(self) -> float: ...
+
+
+def rollout(model: JEPA, latents: Float[Array, "B D"], actions: Array) -> Float[Array, "B K D"]:
+    """Latents predicted open loop along actions [B, K, ...]."""
+
+    def step(latent, action):
+        following = model.predict(latent, action, jnp.zeros((0,)))
+        return following, following
+
+    return jnp.moveaxis(jax.lax.scan(step, latents, jnp.moveaxis(actions, 1, 0))[1], 0, 1)
+
+
+def look(
+    model: JEPA, window: Window, *, heads: Mapping[str, Any] = NO_HEADS, teacher: JEPA | None = None, key: Array | None = None
+) -> Views:
+    """Encode the windows [B, K+1, ...] and predict from their first moment."""
+    latents = model.encode(window.observations)
+    slow = latents if teacher is None else teacher.encode(window.observations)
+    return Views(
+        model=model,
+        heads=heads,
+        latents=latents,
+        predicted=rollout(model, latents[:, 0], window.actions),
+        slow=jax.lax.stop_gradient(slow),
+        observations=model.normaliser(window.observations),
+        actions=window.actions,
+        key=jax.random.key(0) if key is None else key,
+    )
+
+
+def losses(
+    model: JEPA,
+    settings: LossSettings,
+    window: Window,
+    *,
+    heads: Mapping[str, Any] = NO_HEADS,
+    teacher: JEPA | None = None,
+    key: Array | None = None,
+) -> dict[str, Array]:
+    """Every loss by name, unweighted, on a batch of windows [B, K+1, ...]; `teacher` is the slow copy that some objectives ask for."""
+    views = look(model, window, heads=heads, teacher=teacher, key=key)
+    return settings.objective.terms(views) | head_losses(views, window, settings.cost_gradient)
+
+
+def head_losses(views: Views, window: Window, cost_gradient: float) -> dict[str, Array]:
+    """Readout and cost, from encoded and from predicted latents; only the cost sends a gradient on, in the share `cost_gradient`."""
+    model, latents, predicted = views.model, views.latents, views.predicted
+    seen = jax.lax.stop_gradient(jnp.concatenate([latents, predicted], 1))
+    truth = jnp.concatenate([views.observations, views.observations[:, 1:]], 1)
+    readout = ((model.readout_head(seen) - truth) ** 2).mean()
+
+    before = jnp.concatenate([latents[:, :-1], latents[:, :1], predicted[:, :-1]], 1)
+    before = cost_gradient * before + (1 - cost_gradient) * jax.lax.stop_gradient(before)
+    cost = model.cost_head(model._with_action(before, jnp.concatenate([window.actions, window.actions], 1)))
+    paid = model.cost_normaliser(jnp.concatenate([window.costs, window.costs], 1)[..., None])
+    return {"readout": readout, "cost": ((cost - paid) ** 2).mean()}
