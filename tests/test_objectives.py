@@ -113,13 +113,14 @@ def test_a_collapse_is_noticed_and_the_term_to_raise_is_named():
 def test_it_keeps_its_rank_and_without_the_regulariser_the_collapse_is_caught(case):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        last = train(case.preset, 2000)[-1].recipe
+        last = train(case.preset, 1200)[-1].recipe
     assert last["effective_rank"] > 1.5
-    assert last["prediction_error"] < 0.5
+    if "prediction" in case.preset.objective.weights:
+        assert last["prediction_error"] < 0.5
     if case.without:
         objective = reweighted(case.preset.objective, dict.fromkeys(case.without, 0.0))
         with pytest.warns(worldmodels.CollapseWarning, match="Raise the weight"):
-            bare = train(case.preset._replace(objective=objective), 2000)[-1].recipe
+            bare = train(case.preset._replace(objective=objective), 1200)[-1].recipe
         assert bare["information_x"] < 0.5 * last["information_x"]
 
 
