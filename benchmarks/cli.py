@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
@@ -16,6 +16,7 @@ from benchmarks import doctor as doctor_page
 from benchmarks import planner_bench, plots, report, results, tables
 from benchmarks import speed as speed_benchmark
 from benchmarks.control import bench_control, bench_simulator
+from benchmarks.data import data
 from benchmarks.demo import demo
 from benchmarks.export import export
 from benchmarks.learn import learn
@@ -225,16 +226,6 @@ def distil(
     policy = mpc.distil(agent, environment, settings, seed=seed, progress=show)
     mpc.save_policy(mpc.PolicyAgent(agent.model, policy), out)
     console.print(f"{out}: {manifest.describe(out)}")
-
-
-def data(action: Positional[Literal["info", "verify"]], folder: Positional[Path]) -> None:
-    """Say what a folder written by sailplan is, or check every file's checksum."""
-    console.print(manifest.describe(folder))
-    if action == "verify":
-        bad = manifest.verify(folder, manifest.read(folder))
-        if bad:
-            raise worldmodels.DataError(f"{folder}: damaged or missing: {', '.join(bad)}.")
-        console.print("every file matches its checksum")
 
 
 JSONFile = Annotated[Path | None, tyro.conf.arg(name="json")]

@@ -56,7 +56,7 @@ def action_spec(space: spaces.Space, environment: str) -> ContinuousAction | Dis
     """The space as a `Spec` names it. `UnsupportedEnvironmentError` for other kinds, infinite or inverted bounds."""
     if isinstance(space, spaces.Discrete):
         return DiscreteAction(int(space.n))
-    if not isinstance(space, spaces.Box) or space.dtype.kind != "f":
+    if not isinstance(space, spaces.Box) or space.dtype.kind != "f" or not space.low.size:
         raise UnsupportedEnvironmentError(
             f"{environment}: the action space is {space}. Expected a Box of floats or Discrete. "
             "Wrap the environment (gymnasium.wrappers.TransformAction) and register the result."

@@ -14,14 +14,14 @@ from worldmodels.errors import SpecError
 
 @dataclass(frozen=True)
 class ContinuousAction:
-    """A box of actions in the environment's own units; models and planners see [-1, 1]."""
+    """A box of actions in the environment's own units; models and planners see [-1, 1]. Without any in action-free data."""
 
     low: tuple[float, ...]
     high: tuple[float, ...]
 
     def __post_init__(self):
         low, high = np.asarray(self.low), np.asarray(self.high)
-        if low.shape != high.shape or low.ndim != 1 or low.size == 0:
+        if low.shape != high.shape or low.ndim != 1:
             raise SpecError(f"action bounds low={self.low}, high={self.high}: expected two vectors of one length.")
         if not (np.isfinite(low).all() and np.isfinite(high).all() and (low < high).all()):
             raise SpecError(

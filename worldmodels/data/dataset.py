@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from worldmodels import manifest
-from worldmodels.data.episode import Episode
+from worldmodels.data.episode import Episode, check_images
 from worldmodels.data.npz import decode, encode
 from worldmodels.errors import DataError
 from worldmodels.files import MANIFEST, release_lock, sole_writer, take_lock, write_aside
@@ -39,6 +39,7 @@ class Dataset(Sequence):
         self._content = content
         self._spec = content.spec
         self._release: weakref.finalize | None = None
+        self._images: frozenset[str] | None = None
 
     @classmethod
     def create(cls, folder: str | Path, spec: Spec, settings: Any = None) -> "Dataset":
@@ -83,6 +84,16 @@ class Dataset(Sequence):
             raise
         return dataset
 
+    @classmethod
+    def unchecked(cls, folder: str | Path) -> "Dataset":
+        """The dataset in `folder`, to read from; no episode is looked at before it is asked for."""
+        return cls(Path(folder), manifest.read(folder, KIND))
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The episodes' files inside the folder, without those left out."""
+        return tuple(self._names)
+
     @property
     def spec(self) -> Spec:
         return self._spec
@@ -117,10 +128,10 @@ class Dataset(Sequence):
 
     def __getitem__(self, index: Any) -> Any:
         names = self._names[index]
-        return self._read(names) if isinstance(names, str) else tuple(self._read(name) for name in names)
+        return self.read(names) if isinstance(names, str) else tuple(self.read(name) for name in names)
 
     def __iter__(self) -> Iterator[Episode]:
-        return (self._read(name) for name in self._names)
+        return (self.read(name) for name in self._names)
 
     def append(self, episode: Episode) -> None:
         """Store one episode; on return it is on the disk. Raises `DataError`, and writes nothing, where it does not fit."""
@@ -128,6 +139,9 @@ class Dataset(Sequence):
             raise DataError(f"{self.folder}: opened for reading. To append, use Dataset.open(folder, append=True).")
         number = 1 + max((int(path.stem) for path in self._files()), default=-1)
         name = f"episodes/{number:06d}.npz"
+        if self._images is None and len(self):
+            self._images = self[0].images
+        check_images(episode, self._images, name)
         content = encode(episode, self.spec, name)
         write_aside(self.folder / name, content)
         self._note({name: content})
@@ -158,7 +172,7 @@ class Dataset(Sequence):
     def _check(self, skip_damaged: bool) -> None:
         for name in self._content.checksums:
             try:
-                self._read(name)
+                self.read(name)
             except DataError as error:
                 if not skip_damaged:
                     raise DataError(f"{error} Leave it out with skip_damaged=True (--skip-bad).") from error
@@ -194,7 +208,8 @@ class Dataset(Sequence):
         fields = {**self._content.extra, **fields}
         self._content = manifest.write(self.folder, KIND, settings=self.settings, checksums=checksums, **fields)
 
-    def _read(self, name: str) -> Episode:
+    def read(self, name: str) -> Episode:
+        """The episode in one of `files`, its checksum and content checked; `DataError` names what is wrong."""
         where = f"{self.folder}/{name}"
         try:
             content = (self.folder / name).read_bytes()

@@ -37,6 +37,11 @@ class Episode:
         """Sum of rewards; NaN without rewards."""
         return float("nan") if self.costs is None else -float(self.costs.sum())
 
+    @property
+    def images(self) -> frozenset[str]:
+        """Names of the observations that are frames: uint8 [T+1, height, width, channels]."""
+        return frozenset(name for name, array in self.observations.items() if array.dtype == np.uint8 and array.ndim == 4)
+
     def check(self, spec: Spec, name: str = "episode") -> None:
         """Raise `DataError`, naming the episode and the field, unless every array fits `spec` and is finite."""
         length = len(self.actions)
@@ -49,12 +54,21 @@ class Episode:
         if self.costs is not None:
             expected["costs"] = (self.costs, (length,))
         for field, (array, shape) in expected.items():
+            if array.ndim == 4 and array.shape[1:] == shape[1:] and len(array) < shape[0]:
+                raise DataError(f"{name}: {field} has {len(array)} frames, expected {shape[0]}: frames are missing.")
             if array.shape != shape:
                 raise DataError(f"{name}: {field} has shape {array.shape}, expected {shape}.")
             if array.dtype.kind not in "fiub":
                 raise DataError(f"{name}: {field} has dtype {array.dtype}, expected numbers.")
             if not np.isfinite(array).all():
                 raise DataError(f"{name}: {field} holds a NaN or an infinity, first at step {_first_bad(array)}.")
+        for field in sorted(self.images):
+            flat = _is_flat(self.observations[field])
+            if flat.any():
+                raise DataError(
+                    f"{name}: observations[{field}] frame {int(np.argmax(flat))} is of one colour (black, most likely): "
+                    f"{int(flat.sum())} of {len(flat)} are. Was the renderer lost while recording?"
+                )
         if isinstance(spec.action, DiscreteAction):
             if self.actions.dtype.kind not in "iu":
                 raise DataError(f"{name}: actions have dtype {self.actions.dtype}, expected integers.")
@@ -91,6 +105,19 @@ class Episodes(Sequence):
     def frames(self) -> int:
         """Environment steps before action repeat, as published tables count them."""
         return self.decisions * self.spec.action_repeat
+
+
+def check_images(episode: Episode, expected: frozenset[str] | None, name: str) -> None:
+    """Raise `DataError` unless the same observations are frames of uint8 as in the episodes before (None: there are none)."""
+    for field in sorted((episode.images ^ expected) if expected is not None else ()):
+        dtype = episode.observations[field].dtype if field in episode.observations else "no dtype, it is missing"
+        before = "frames of uint8" if expected and field in expected else "other numbers"
+        raise DataError(f"{name}: observations[{field}] has dtype {dtype}; in the episodes before it holds {before}.")
+
+
+def _is_flat(frames: np.ndarray) -> np.ndarray:
+    """Whether each frame [T, height, width, channels] shows one colour only."""
+    return (frames == frames[:, :1, :1]).reshape(len(frames), -1).all(-1)
 
 
 def _first_bad(array: np.ndarray) -> int:

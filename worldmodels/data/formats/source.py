@@ -1,0 +1,189 @@
+"""What every foreign format is read as: named episodes that can be asked for one by one."""
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from worldmodels.data.episode import Episode, check_images
+from worldmodels.errors import DataError, SpecError
+from worldmodels.spec import ContinuousAction, DiscreteAction, Spec
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What to read, and what files of other people's formats do not say.
+
+    Attributes:
+      environment: the id to note, where the file names none.
+      observations: names of the quantities to keep; all if empty.
+      low, high: bounds of the actions, one number for all or one each. Without them what the file says, or else [-1, 1].
+      action_free: read no actions; episodes get actions of size 0, to learn from observation alone.
+      action_repeat, seconds_per_step: of one row.
+    """
+
+    environment: str | None = None
+    observations: tuple[str, ...] = ()
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+    action_free: bool = False
+    action_repeat: int = 1
+    seconds_per_step: float | None = None
+
+    def action(self, actions: np.ndarray | None, where: str) -> ContinuousAction | DiscreteAction:
+        """The action space that the first episode's `actions` and these settings make."""
+        if self.action_free or actions is None:
+            return ContinuousAction((), ())
+        if actions.ndim == 1 and actions.dtype.kind in "iu":
+            return DiscreteAction(int(self.high[0]) + 1 if self.high else int(actions.max(initial=0)) + 1)
+        size = actions.shape[1] if actions.ndim == 2 else 1
+        bounds = []
+        for name, given, default in (("low", self.low, -1.0), ("high", self.high, 1.0)):
+            if len(given) not in (0, 1, size):
+                raise DataError(f"{where}: {name}={given} for actions of size {size}: expected one number, or {size}.")
+            bounds.append(tuple(np.broadcast_to(given or (default,), size).tolist()))
+        return ContinuousAction(*bounds)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Episodes of somebody else's file or folder.
+
+    Attributes:
+      kind: the format, in words.
+      where: the file or folder.
+      spec: as the file says, as `Reading` says, and as the first episode shows.
+      names: of the episodes, in order.
+      load: (name) -> Episode, unchecked.
+      ignored: fields of the file that are not read.
+      notes: what a reader should know, such as rows that make no decision.
+    """
+
+    kind: str
+    where: Path
+    spec: Spec
+    names: tuple[str, ...]
+    load: Callable[[str], Episode]
+    ignored: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    images: frozenset[str] = field(default_factory=frozenset)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def read(self, name: str) -> Episode:
+        """One episode, checked against the spec; `DataError` names it and the field that is wrong."""
+        where = f"{self.where}: {name}"
+        episode = guarded(where, self.load, name)
+        missing = [key for key in self.spec.names if key not in episode.observations]
+        if missing:
+            raise DataError(f"{where}: the observations {missing} are missing; it has {sorted(episode.observations)}.")
+        kept = replace(episode, observations={key: episode.observations[key] for key in self.spec.names})
+        check_images(kept, self.images, where)
+        kept.check(self.spec, where)
+        return kept
+
+
+def source_of(
+    kind: str,
+    where: Path,
+    names: tuple[str, ...],
+    load: Callable[[str], Episode],
+    reading: Reading,
+    *,
+    environment: str,
+    action: ContinuousAction | DiscreteAction | None = None,
+    seconds_per_step: float = 1.0,
+    **extra: Any,
+) -> Source:
+    """A `Source` whose spec is taken from its first readable episode; `DataError` of the first one where there is none."""
+    if not names:
+        raise DataError(f"{where}: it holds no episode.")
+    first, problems = None, []
+    for name in names:
+        try:
+            first = guarded(f"{where}: {name}", load, name)
+            break
+        except DataError as error:
+            problems.append(error)
+    if first is None:
+        raise problems[0]
+    wanted = reading.observations or tuple(first.observations)
+    unknown = [name for name in wanted if name not in first.observations]
+    if unknown:
+        raise DataError(f"{where}: it has no observations {unknown}; it has {sorted(first.observations)}.")
+    if action is None or reading.low or reading.high or reading.action_free:
+        action = reading.action(first.actions, str(where))
+    images = first.images & frozenset(wanted)
+    spec = Spec(
+        environment=reading.environment or environment,
+        observation=tuple((name, tuple(first.observations[name].shape[1:])) for name in wanted),
+        action=action,
+        action_repeat=reading.action_repeat,
+        seconds_per_step=reading.seconds_per_step or seconds_per_step,
+        units=tuple((name, "") for name in wanted),
+    )
+    left = tuple(name for name in first.observations if name not in wanted)
+    return Source(kind, where, spec, names, load, ignored=(*left, *extra.pop("ignored", ())), images=images, **extra)
+
+
+def episode_from_rows(
+    where: str,
+    observations: Mapping[str, np.ndarray],
+    actions: np.ndarray | None,
+    rewards: np.ndarray | None,
+    *,
+    terminated: bool,
+    seed: int,
+    action_free: bool = False,
+) -> Episode:
+    """An episode from N rows of actions and N or N+1 of observations.
+
+    With N observations the last action's outcome is unknown: that row gives its observation only, and an end that the
+    outcome would have shown is cut short instead (truncated).
+    """
+    if not observations:
+        raise DataError(f"{where}: it has no observation.")
+    rows = max(len(array) for array in observations.values())
+    if action_free:
+        actions = np.zeros((max(rows - 1, 0), 0), np.float32)
+    elif actions is None or actions.dtype == object or actions.size == 0:
+        raise DataError(f"{where}: actions are missing or empty. To learn from observation alone, convert with --action-free.")
+    outcome = rows == len(actions) + 1
+    if not outcome and rows != len(actions):
+        raise DataError(f"{where}: {rows} observations for {len(actions)} actions: expected as many, or one more.")
+    count = len(actions) if outcome else len(actions) - 1
+    if count < 1:
+        raise DataError(f"{where}: {rows} observations and {len(actions)} actions make no decision: expected two rows or more.")
+    ended = terminated and outcome
+    return Episode(
+        observations={name: np.asarray(array) for name, array in observations.items()},
+        actions=actions[:count],
+        costs=None if rewards is None else -np.asarray(rewards, np.float32)[:count],
+        terminated=ended,
+        truncated=not ended,
+        seed=seed,
+    )
+
+
+def guarded(where: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a reader; whatever a foreign library raises over damaged bytes becomes a `DataError` naming `where`."""
+    try:
+        return function(*arguments)
+    except (DataError, SpecError):
+        raise
+    except Exception as error:  # h5py, pyarrow, av and PIL raise dozens of types over foreign bytes
+        raise DataError(f"{where}: damaged, or not laid out as expected ({type(error).__name__}: {error}).") from error
+
+
+def require(module: str) -> ModuleType:
+    """An optional package of the `data` extra."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        raise DataError(f"reading or writing this format needs {package}: pip install 'sailplan[data]'.") from error
