@@ -179,7 +179,7 @@ def evaluate(
     settings: dict[str, Any] = {"horizon": horizon} | ({} if samples is None else {"samples": samples})
     agent = mpc.load_agent(model, planner_named(planner, **settings))
     spec = agent.model.spec
-    result = mpc.evaluate(mpc.make(spec.environment, action_repeat=spec.action_repeat), agent, episodes=episodes, seed=seed)
+    result = mpc.evaluate(mpc.make_for(spec), agent, episodes=episodes, seed=seed)
     summary = {"task": spec.environment, **result.summary()}
     table = Table(*summary)
     table.add_row(*(f"{value:.3f}" if isinstance(value, float) else str(value) for value in summary.values()))
@@ -210,7 +210,7 @@ def distil(
     """
     manifest.check_replaceable(out, "policy")
     agent = mpc.PlanningAgent(worldmodels.load(model), mpc.LearnedCost(), planner_named(planner, horizon=horizon))
-    environment = mpc.make(agent.model.spec.environment, action_repeat=agent.model.spec.action_repeat)
+    environment = mpc.make_for(agent.model.spec)
     settings = mpc.DistillationSettings(episodes=episodes, rounds=rounds)
 
     def show(report):

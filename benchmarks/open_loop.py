@@ -66,6 +66,6 @@ def component_names(model: JEPA) -> list[str]:
     """`position[0]`, `position[1]`, … in the order of the flattened observation."""
     return [
         name if not shape else f"{name}{list(map(int, index))}".replace(" ", "")
-        for name, shape in model.spec.observation
+        for name, shape in model.spec.vectors
         for index in np.ndindex(*shape)
     ]

@@ -107,7 +107,7 @@ def measure(folder: Path, method: str, share: float, decisions: int, deadline: f
     """One line: whole episodes until `decisions` are made."""
     spec = manifest.read(folder).spec
     made = controller_of(folder, deadline)
-    environment = mpc.make(spec.environment, action_repeat=spec.action_repeat)
+    environment = mpc.make_for(spec)
     tally = {"exceptions": 0, "limit_violations": 0, "unnamed_faults": 0, "deadline_missed": 0}
     returns, seconds = [], []
     while len(seconds) < decisions:

@@ -13,7 +13,7 @@ from worldmodels import manifest
 
 def main(folder: str, seconds: float) -> None:
     spec = manifest.read(folder).spec
-    robot = mpc.make(spec.environment, action_repeat=spec.action_repeat)
+    robot = mpc.make_for(spec)
     period = spec.seconds_per_step
     controller = mpc.Controller.load(
         folder,

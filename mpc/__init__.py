@@ -8,7 +8,7 @@ from mpc.costs import LearnedCost, TaskCost, cost, goal
 from mpc.critic import Critic
 from mpc.decision import Decision
 from mpc.distillation import DistillationSettings, distil
-from mpc.environment import Environment, make
+from mpc.environment import Environment, make, make_for
 from mpc.errors import (
     CollectionError,
     ControllerError,
@@ -82,6 +82,7 @@ __all__ = [
     "load_export",
     "load_policy",
     "make",
+    "make_for",
     "reach",
     "record",
     "rendering_backend",

@@ -24,10 +24,11 @@ import numpy as np
 from mpc.errors import EnvironmentFaultError, RenderingError, UnsupportedEnvironmentError
 from mpc.registry import frames_per_episode, instance, seconds_per_frame
 from mpc.rendering import Camera, resized
-from mpc.spaces import Field, action_spec, native_action, observation_fields
+from mpc.spaces import Field, action_spec, blocked, native_action, observation_fields
 from planners.errors import SettingError, require_positive
 from worldmodels.spec import Spec
 
+PIXELS, SIZE = "pixels", 64
 FULL_PHYSICS = mujoco.mjtState.mjSTATE_FULLPHYSICS
 
 
@@ -47,7 +48,9 @@ class Transition(NamedTuple):
     truncated: bool
 
 
-def make(id: str, *, action_repeat: int = 1, privileged: bool = False) -> "Environment":
+def make(
+    id: str, *, action_repeat: int = 1, privileged: bool = False, observe: tuple[str, ...] = (), block: int = 1
+) -> "Environment":
     """An environment by its Gymnasium id, or `dm_control/<domain>-<task>-v0` (extra `dmc`).
 
     Args:
@@ -55,32 +58,56 @@ def make(id: str, *, action_repeat: int = 1, privileged: bool = False) -> "Envir
       action_repeat: environment steps (frames) one decision lasts; an episode's end cuts it short.
       privileged: observe MuJoCo's full physics state as {"state": [S]}, what a planner on the true simulator sees; with it, for
         tasks that draw a "target" at reset (reacher, finger), {"target": [3]}, in metres.
+      observe: the quantities to observe, of those the environment has and "pixels", the picture of `render` at 64 × 64;
+        all but the picture if empty.
+      block: actions in a decision, one after the other, side by side in one vector [block · A]; each is held for the repeat.
 
     Raises:
       UnknownEnvironmentError: nothing is registered under `id`; names near matches or the extra to install.
-      UnsupportedEnvironmentError: spaces or action bounds that do not fit, or `privileged` without MuJoCo.
+      UnsupportedEnvironmentError: spaces or action bounds that do not fit, `privileged` without MuJoCo, or a quantity to observe
+        that is not there.
     """
-    require_positive(action_repeat=action_repeat)
-    return Environment(id, action_repeat=action_repeat, privileged=privileged)
+    require_positive(action_repeat=action_repeat, block=block)
+    return Environment(id, action_repeat=action_repeat, privileged=privileged, observe=tuple(observe), block=block)
+
+
+def make_for(spec: Spec) -> "Environment":
+    """The environment that `spec` was taken from, observed and acted on in the same way."""
+    observed = make(spec.environment).spec.names
+    return make(
+        spec.environment,
+        action_repeat=spec.action_repeat // spec.action_block,
+        observe=() if spec.names == observed else spec.names,
+        block=spec.action_block,
+    )
 
 
 class Environment:
     """One instance of an environment behind its `spec`. `copy()` gives another one with the same settings."""
 
-    def __init__(self, id: str, *, action_repeat: int, privileged: bool):
+    def __init__(self, id: str, *, action_repeat: int, privileged: bool, observe: tuple[str, ...], block: int):
         self._env = instance(id)
-        self._settings = {"id": id, "action_repeat": action_repeat, "privileged": privileged}
+        self._settings = {
+            "id": id,
+            "action_repeat": action_repeat,
+            "privileged": privileged,
+            "observe": observe,
+            "block": block,
+        }
         self._privileged = privileged
         self._camera: Camera | None = None
         self._step: int | None = None  # decisions since reset; None outside an episode
-        self._fields = self._privileged_fields() if privileged else observation_fields(self._env.observation_space, id)
+        self._repeat, self._block = action_repeat, block
+        fields = self._privileged_fields() if privileged else observation_fields(self._env.observation_space, id)
+        self._fields = self._chosen(fields, observe) if observe else fields
         self.spec = Spec(
             environment=id,
             observation=tuple((field.name, tuple(int(n) for n in field.shape)) for field in self._fields),
-            action=action_spec(self._env.action_space, id),
-            action_repeat=action_repeat,
-            seconds_per_step=seconds_per_frame(self._env) * action_repeat,
+            action=blocked(action_spec(self._env.action_space, id), block, id),
+            action_repeat=action_repeat * block,
+            seconds_per_step=seconds_per_frame(self._env) * action_repeat * block,
             units=tuple((field.name, "") for field in self._fields),
+            action_block=block,
         )
 
     @property
@@ -105,12 +132,13 @@ class Environment:
         if self._step is None:
             raise EnvironmentFaultError(f"{self.spec.environment}: step outside an episode. Call reset(seed) first.")
         self.spec.check_action(action)
-        native = native_action(self._env.action_space, action)
+        parts = [action] if self._block == 1 else np.split(np.asarray(action), self._block)
+        natives = [native_action(self._env.action_space, part) for part in parts]
         self._step += 1
         total = 0.0
         raw, terminated, truncated = None, False, False
-        for _ in range(self.spec.action_repeat):
-            raw, reward, terminated, truncated, _ = self._env.step(native)
+        for frame in range(self.spec.action_repeat):
+            raw, reward, terminated, truncated, _ = self._env.step(natives[frame // self._repeat])
             total += float(reward)
             if terminated or truncated:
                 break
@@ -173,6 +201,17 @@ class Environment:
                     "Is the physics stable?"
                 )
         return observation
+
+    def _chosen(self, fields: tuple[Field, ...], names: tuple[str, ...]) -> tuple[Field, ...]:
+        """Those of `fields` that are named, in their order, and the picture."""
+        known = [field.name for field in fields]
+        unknown = sorted(set(names) - {*known, PIXELS})
+        if unknown:
+            raise UnsupportedEnvironmentError(
+                f"{self._settings['id']}: there is no {', '.join(unknown)} to observe. Expected some of {', '.join([*known, PIXELS])}."
+            )
+        picture = Field(PIXELS, (), (SIZE, SIZE, 3), lambda _: self.render(SIZE, SIZE))
+        return tuple(field for field in (*fields, picture) if field.name in names)
 
     def _privileged_fields(self) -> tuple[Field, ...]:
         physics = self.mujoco()

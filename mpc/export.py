@@ -84,7 +84,9 @@ def load_export(folder: str | Path) -> Exported:
 
 
 def _observation(spec: Spec) -> dict[str, jax.ShapeDtypeStruct]:
-    return {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in spec.observation}
+    return {
+        name: jax.ShapeDtypeStruct(shape, jnp.uint8 if name in spec.images else jnp.float32) for name, shape in spec.observation
+    }
 
 
 def _serialised(function: Callable[..., Any], *arguments: Any) -> bytes:

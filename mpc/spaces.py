@@ -67,6 +67,15 @@ def action_spec(space: spaces.Space, environment: str) -> ContinuousAction | Dis
         raise UnsupportedEnvironmentError(f"{environment}: {error}") from error
 
 
+def blocked(action: ContinuousAction | DiscreteAction, block: int, environment: str) -> ContinuousAction | DiscreteAction:
+    """`block` actions side by side."""
+    if block == 1:
+        return action
+    if isinstance(action, DiscreteAction):
+        raise UnsupportedEnvironmentError(f"{environment}: blocks of {block} integers. Expected block=1 for discrete actions.")
+    return ContinuousAction(action.low * block, action.high * block)
+
+
 def native_action(space: spaces.Space, action: Any) -> Any:
     """A checked action as the environment wants it: dtype and shape of its space, clipped to the exact bounds."""
     if isinstance(space, spaces.Discrete):

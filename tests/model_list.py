@@ -11,6 +11,11 @@ SIZES = {"latent": 8, "hidden": 16, "head": 16, "expander": 16}
 MODELS: dict[str, Callable[[], Any]] = {
     "jepa": lambda: worldmodels.JEPA(tiny.SPEC, **SIZES),
     "jepa-discrete": lambda: worldmodels.JEPA(tiny.DISCRETE, **SIZES),
-    "jepa-layer": lambda: worldmodels.JEPA(tiny.SPEC, norm="layer", **SIZES),
-    "jepa-simplex": lambda: worldmodels.JEPA(tiny.SPEC, norm="simplex", **SIZES),
+    "simplex-transformer": lambda: worldmodels.JEPA(tiny.SPEC, norm="simplex", predictor="transformer", **SIZES),
+    "layer-gated-stack": lambda: worldmodels.JEPA(
+        tiny.SPEC, norm="layer", predictor="gated", memory="stack", history=3, **SIZES
+    ),
+    "recurrent-discrete": lambda: worldmodels.JEPA(tiny.DISCRETE, memory="recurrent", **SIZES),
+    "pictures": lambda: worldmodels.JEPA(tiny.PICTURES, **SIZES),
+    "both-stack": lambda: worldmodels.JEPA(tiny.BOTH, memory="stack", history=2, **SIZES),
 }

@@ -9,9 +9,10 @@ import pytest
 import worldmodels
 from tests import tiny
 from tests.model_list import MODELS
+from worldmodels import Window
 
 
-@pytest.fixture(params=MODELS.values(), ids=MODELS.keys())
+@pytest.fixture(params=MODELS.values(), ids=MODELS.keys(), scope="module")
 def model(request):
     return request.param()
 
@@ -20,29 +21,47 @@ def an_action(model, value=0.3):
     return jnp.asarray(1, jnp.int32) if model.spec.action.shape == () else jnp.full(model.spec.action.shape, value)
 
 
+def seen(model, position=0.5):
+    return tiny.observation(position, spec=model.spec)
+
+
 def test_it_follows_the_protocol(model):
     assert isinstance(model, worldmodels.WorldModel)
 
 
 def test_latents_keep_their_shapes_and_readouts_have_the_observations(model):
-    latent = model.start(tiny.observation())
+    latent = model.start(seen(model))
     following = model.predict(latent, an_action(model), jnp.zeros((0,)))
     chex.assert_trees_all_equal_shapes_and_dtypes(latent, following)
-    seen = model.observe(latent, an_action(model), tiny.observation(1.0))
-    chex.assert_trees_all_equal_shapes_and_dtypes(latent, seen)
+    later = model.observe(latent, an_action(model), seen(model, 1.0))
+    chex.assert_trees_all_equal_shapes_and_dtypes(latent, later)
     assert model.features(latent).ndim == 1
     readout = model.readout(latent)
-    assert {name: value.shape for name, value in readout.items()} == dict(model.spec.observation)
-    noise = model.infer_noise(latent, an_action(model), tiny.observation(1.0))
+    assert {name: value.shape for name, value in readout.items()} == dict(model.spec.vectors)
+    noise = model.infer_noise(latent, an_action(model), seen(model, 1.0))
     assert np.isfinite(noise).all()
 
 
 def test_vmap_equals_a_loop(model):
     positions = [-1.0, 0.0, 2.0]
-    batch = jax.tree.map(lambda *x: jnp.stack(x), *(tiny.observation(p) for p in positions))
+    batch = jax.tree.map(lambda *x: jnp.stack(x), *(seen(model, p) for p in positions))
     together = jax.vmap(lambda o: model.predict(model.start(o), an_action(model), jnp.zeros((0,))))(batch)
-    alone = [model.predict(model.start(tiny.observation(p)), an_action(model), jnp.zeros((0,))) for p in positions]
+    alone = [model.predict(model.start(seen(model, p)), an_action(model), jnp.zeros((0,))) for p in positions]
     chex.assert_trees_all_close(together, jax.tree.map(lambda *x: jnp.stack(x), *alone), atol=1e-5)
+
+
+def test_windows_are_perceived_as_episodes_are(model):
+    episode = tiny.episodes(model.spec, count=1, length=5)[0]
+    actions = jnp.asarray(model.spec.action.normalise(episode.actions))
+    frames = {name: episode.observations[name][None] for name in model.spec.images}
+    nothing = jnp.zeros((1, 5))
+    together = model.perceive(Window(model.spec.flatten(episode.observations)[None], actions[None], nothing, nothing, frames))
+    moments = [{name: value[t] for name, value in episode.observations.items()} for t in range(6)]
+    latent = model.start(moments[0])
+    for t in range(5):
+        np.testing.assert_allclose(model.features(latent), together[0, t], atol=1e-5)
+        latent = model.observe(latent, actions[t], moments[t + 1])
+    assert model.context < 9
 
 
 def test_new_weights_do_not_compile_again(model):
@@ -53,10 +72,10 @@ def test_new_weights_do_not_compile_again(model):
         traces.append(1)
         return model.predict(model.start(observation), an_action(model), jnp.zeros((0,)))
 
-    first = predict(model, tiny.observation())
-    second = predict(jax.tree.map(lambda x: x * 1.5, model), tiny.observation(0.1))
+    first = predict(model, seen(model))
+    second = predict(jax.tree.map(lambda x: x * 1.5, model), seen(model, 0.1))
     assert len(traces) == 1
-    assert not np.allclose(first, second)
+    assert not np.allclose(model.features(first), model.features(second))
 
 
 def test_a_saved_model_loads_bit_for_bit_from_its_folder_alone(model, tmp_path):
@@ -70,13 +89,14 @@ def test_a_saved_model_loads_bit_for_bit_from_its_folder_alone(model, tmp_path):
 
 
 def test_the_action_matters_to_the_prediction(model):
-    latent = model.start(tiny.observation())
+    latent = model.start(seen(model))
     other = jnp.asarray(2, jnp.int32) if model.spec.action.shape == () else -an_action(model)
     no_noise = jnp.zeros((0,))
-    assert not np.allclose(model.predict(latent, an_action(model), no_noise), model.predict(latent, other, no_noise), atol=1e-6)
+    one, another = (model.features(model.predict(latent, action, no_noise)) for action in (an_action(model), other))
+    assert not np.allclose(one, another, atol=1e-6)
 
 
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
 def test_prediction_lowers_for_accelerators(model, platform):
     exported = jax.export.export(jax.jit(lambda o, a: model.predict(model.start(o), a, jnp.zeros((0,)))), platforms=[platform])
-    assert exported(tiny.observation(), an_action(model)).platforms == (platform,)
+    assert exported(seen(model), an_action(model)).platforms == (platform,)

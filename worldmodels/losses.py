@@ -24,7 +24,7 @@ class LossSettings(Protocol):
 
 
 def rollout(model: JEPA, latents: Float[Array, "B D"], actions: Array) -> Float[Array, "B K D"]:
-    """Latents predicted open loop along actions [B, K, ...]."""
+    """Features predicted open loop along actions [B, K, ...]."""
 
     def step(latent, action):
         following = model.predict(latent, action, jnp.zeros((0,)))
@@ -36,9 +36,10 @@ def rollout(model: JEPA, latents: Float[Array, "B D"], actions: Array) -> Float[
 def look(
     model: JEPA, window: Window, *, heads: Mapping[str, Any] = NO_HEADS, teacher: JEPA | None = None, key: Array | None = None
 ) -> Views:
-    """Encode the windows [B, K+1, ...] and predict from their first moment."""
-    latents = model.encode(window.observations)
-    slow = latents if teacher is None else teacher.encode(window.observations)
+    """Encode the windows [B, C+K+1, ...] and predict from the moment at which the model has its context C."""
+    latents = model.perceive(window)[:, model.context :]
+    slow = latents if teacher is None else teacher.perceive(window)[:, model.context :]
+    window = window.after(model.context)
     return Views(
         model=model,
         heads=heads,
@@ -60,9 +61,9 @@ def losses(
     teacher: JEPA | None = None,
     key: Array | None = None,
 ) -> dict[str, Array]:
-    """Every loss by name, unweighted, on a batch of windows [B, K+1, ...]; `teacher` is the slow copy that some objectives ask for."""
+    """Every loss by name, unweighted, on a batch of windows [B, C+K+1, ...]; `teacher` is the slow copy that some objectives ask for."""
     views = look(model, window, heads=heads, teacher=teacher, key=key)
-    return settings.objective.terms(views) | head_losses(views, window, settings.cost_gradient)
+    return settings.objective.terms(views) | head_losses(views, window.after(model.context), settings.cost_gradient)
 
 
 def head_losses(views: Views, window: Window, cost_gradient: float) -> dict[str, Array]:
@@ -70,7 +71,7 @@ def head_losses(views: Views, window: Window, cost_gradient: float) -> dict[str,
     model, latents, predicted = views.model, views.latents, views.predicted
     seen = jax.lax.stop_gradient(jnp.concatenate([latents, predicted], 1))
     truth = jnp.concatenate([views.observations, views.observations[:, 1:]], 1)
-    readout = ((model.readout_head(seen) - truth) ** 2).mean()
+    readout = ((model.readout_head(seen) - truth) ** 2).mean() if model.spec.size else jnp.zeros(())
 
     before = jnp.concatenate([latents[:, :-1], latents[:, :1], predicted[:, :-1]], 1)
     before = cost_gradient * before + (1 - cost_gradient) * jax.lax.stop_gradient(before)

@@ -11,6 +11,8 @@ from jaxtyping import Array
 
 from worldmodels.errors import SpecError
 
+IMAGE_RANK = 3
+
 
 @dataclass(frozen=True)
 class ContinuousAction:
@@ -70,6 +72,7 @@ class Spec:
       observation: name and shape of each observed quantity, in a fixed order; all float32 (images uint8).
       action: `ContinuousAction` or `DiscreteAction`.
       action_repeat: environment steps (frames) a decision lasts.
+      action_block: actions in a decision, one after the other, side by side in `action`.
       seconds_per_step: duration of one model step (one decision), in seconds.
       units: physical unit of each observed quantity, "" where unknown.
     """
@@ -80,20 +83,31 @@ class Spec:
     action_repeat: int = 1
     seconds_per_step: float = 1.0
     units: tuple[tuple[str, str], ...] = ()
+    action_block: int = 1
 
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(name for name, _ in self.observation)
 
     @property
+    def images(self) -> tuple[str, ...]:
+        """Names of the quantities of rank 3: height, width and channels."""
+        return tuple(name for name, shape in self.observation if len(shape) == IMAGE_RANK)
+
+    @property
+    def vectors(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        """Name and shape of all that is no image."""
+        return tuple((name, shape) for name, shape in self.observation if len(shape) != IMAGE_RANK)
+
+    @property
     def size(self) -> int:
         """Length of the flattened observation."""
-        return int(sum(np.prod(shape, dtype=int) for _, shape in self.observation))
+        return int(sum(np.prod(shape, dtype=int) for _, shape in self.vectors))
 
     def flatten(self, observation: Mapping[str, Any]) -> Array:
-        """Named quantities, each [..., *shape], side by side as [..., size]."""
-        parts = []
-        for name, shape in self.observation:
+        """Named quantities but images, each [..., *shape], side by side as [..., size]."""
+        parts = [jnp.zeros((*np.shape(observation[name])[:-IMAGE_RANK], 0), jnp.float32) for name in self.images[:1]]
+        for name, shape in self.vectors:
             value = jnp.asarray(observation[name], jnp.float32)
             parts.append(value.reshape(*value.shape[: value.ndim - len(shape)], -1))
         return jnp.concatenate(parts, axis=-1)
@@ -101,7 +115,7 @@ class Spec:
     def unflatten(self, flat: Array) -> dict[str, Array]:
         """The inverse of `flatten`."""
         parts, start = {}, 0
-        for name, shape in self.observation:
+        for name, shape in self.vectors:
             count = int(np.prod(shape, dtype=int))
             parts[name] = flat[..., start : start + count].reshape(*flat.shape[:-1], *shape)
             start += count
@@ -157,6 +171,7 @@ class Spec:
                 action_repeat=data["action_repeat"],
                 seconds_per_step=data["seconds_per_step"],
                 units=tuple((name, unit) for name, unit in data["units"]),
+                action_block=data.get("action_block", 1),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise SpecError(f"the manifest's spec cannot be read ({error!r}). Was it written by this version?") from error

@@ -123,7 +123,7 @@ def _advance(
     def update(carry, inputs):
         params, optimizer, teacher = carry
         key, scale = inputs
-        window = buffer.sample(settings.batch, settings.length, key=key)
+        window = buffer.sample(settings.batch, settings.length + state.model.context, key=key)
         gradients, terms = jax.grad(loss, has_aux=True)(params, teacher, window, jax.random.fold_in(key, 1))
         step, optimizer = settings.optimizer().update(gradients, optimizer, params)
         step = jax.tree.map(lambda update: scale * update, step)
@@ -136,7 +136,7 @@ def _advance(
     carry = ((params, head_params), state.optimizer, state.teacher)
     ((params, head_params), optimizer, teacher), terms = jax.lax.scan(update, carry, inputs)
     model, heads = nnx.merge(graph, params, rest), nnx.merge(head_graph, head_params, head_rest)
-    probe = buffer.sample(PROBE, settings.length, key=key)
+    probe = buffer.sample(PROBE, settings.length + model.context, key=key)
     found = recipe(look(model, probe, heads=heads, teacher=slow_copy(teacher)))
     state = TrainingState(model, optimizer, state.updates + count, heads, teacher)
     return state, jax.tree.map(jnp.mean, terms), found
@@ -162,7 +162,7 @@ def advance(
         raise DataError(f"the episodes are of {given}, the model is for {spec}: train a model made from the data's own spec.")
     if not len(episodes):
         raise DataError("there is no episode to train on: collect some first (`sailplan collect`).")
-    buffer = Buffer.from_episodes(Episodes(spec, tuple(episodes)), settings.length, capacity=CAPACITY)
+    buffer = Buffer.from_episodes(Episodes(spec, tuple(episodes)), settings.length + state.model.context, capacity=CAPACITY)
     state = state._replace(model=_with_normalisers(state.model, episodes))
     chunks = -(-updates // chunk)
     rates = np.linspace(1.0, settings.final_rate, chunks + 1, dtype=np.float32)
@@ -200,7 +200,8 @@ def train(
 
 def _with_normalisers(model: JEPA, episodes: Sequence[Episode]) -> JEPA:
     model = jax.tree.map(lambda leaf: leaf, model)
-    model.normaliser.fit(np.concatenate([np.asarray(model.spec.flatten(episode.observations)) for episode in episodes]))
+    if model.spec.size:
+        model.normaliser.fit(np.concatenate([np.asarray(model.spec.flatten(episode.observations)) for episode in episodes]))
     costs = [episode.costs for episode in episodes if episode.costs is not None]
     if costs:
         model.cost_normaliser.fit(np.concatenate(costs)[:, None])

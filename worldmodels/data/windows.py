@@ -25,17 +25,23 @@ class Window(NamedTuple):
       actions: [B, L, A] normalised to [-1, 1], or integers [B, L].
       costs: [B, L]; zeros where the data have none.
       continues: [B, L], 0 at the decision in which the environment ended, else 1.
+      frames: images by name, [B, L+1, height, width, channels], uint8.
     """
 
     observations: Float[Array, "B L+1 D"]
     actions: Array
     costs: Float[Array, "B L"]
     continues: Float[Array, "B L"]
+    frames: dict[str, Array] | None = None
+
+    def after(self, steps: int) -> "Window":
+        """The windows without their first `steps`."""
+        return self if steps == 0 else jax.tree.map(lambda x: x[:, steps:], self)
 
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=["observations", "actions", "costs", "terminated", "starts", "count"],
+    data_fields=["observations", "actions", "costs", "terminated", "starts", "count", "frames"],
     meta_fields=["length", "has_costs"],
 )
 @dataclass(frozen=True)
@@ -53,6 +59,7 @@ class Buffer:
       count: how many windows there are, int32.
       length: decisions in the longest window that may be drawn.
       has_costs: whether the data have costs at all.
+      frames: images by name, [C, height, width, channels], uint8.
     """
 
     observations: Float[Array, "C D"]
@@ -63,6 +70,7 @@ class Buffer:
     count: Int[Array, ""]
     length: int = field(metadata={"static": True})
     has_costs: bool = field(metadata={"static": True})
+    frames: dict[str, Array] = field(default_factory=dict)
 
     @classmethod
     def from_episodes(cls, episodes: Sequence[Episode], length: int, *, capacity: int = SMALLEST) -> "Buffer":
@@ -80,6 +88,7 @@ class Buffer:
         given = list(episodes)
         for index, episode in enumerate(given):
             episode.check(spec, f"episode {index}")
+            _check_frames(episode, spec, f"episode {index}")
         if not given:
             raise DataError("there is no episode to train on. Collect some first (`sailplan collect`).")
         longest = max(len(episode) for episode in given)
@@ -110,7 +119,22 @@ class Buffer:
         rows = self.starts[chosen][:, None] + jnp.arange(length + 1)
         acted = rows[:, :-1]
         continues = 1.0 - self.terminated[acted].astype(jnp.float32)
-        return Window(self.observations[rows], self.actions[acted], self.costs[acted], continues)
+        frames = {name: frames[rows] for name, frames in self.frames.items()}
+        return Window(self.observations[rows], self.actions[acted], self.costs[acted], continues, frames)
+
+
+def _check_frames(episode: Episode, spec: Spec, name: str) -> None:
+    for image in spec.images:
+        frames = np.asarray(episode.observations[image])
+        if frames.dtype != np.uint8:
+            raise DataError(f"{name}: observations[{image}] has dtype {frames.dtype}, expected frames of uint8.")
+        flat = frames.reshape(len(frames), -1)
+        blank = flat.min(1) == flat.max(1)
+        if blank.any():
+            raise DataError(
+                f"{name}: observations[{image}] holds one value everywhere at step {int(np.argmax(blank))}: expected a picture. "
+                "Was another renderer open when it was recorded? Record the episode again."
+            )
 
 
 def _filled(episodes: list[Episode], spec: Spec, length: int, capacity: int) -> dict[str, np.ndarray]:
@@ -123,12 +147,16 @@ def _filled(episodes: list[Episode], spec: Spec, length: int, capacity: int) -> 
         "costs": np.zeros(capacity, np.float32),
         "terminated": np.zeros(capacity, bool),
         "starts": np.zeros(capacity, np.int32),
+        "frames": {name: np.zeros((capacity, *dict(spec.observation)[name]), np.uint8) for name in spec.images},
     }
     row = count = 0
     for episode in episodes:
         steps, windows = len(episode), len(episode) - length + 1
-        flat = [np.asarray(episode.observations[name]).reshape(steps + 1, -1) for name in spec.names]
-        arrays["observations"][row : row + steps + 1] = np.concatenate(flat, axis=1)
+        flat = [np.asarray(episode.observations[name]).reshape(steps + 1, -1) for name, _ in spec.vectors]
+        if flat:
+            arrays["observations"][row : row + steps + 1] = np.concatenate(flat, axis=1)
+        for name in spec.images:
+            arrays["frames"][name][row : row + steps + 1] = episode.observations[name]
         arrays["actions"][row : row + steps] = _normalised(episode.actions, spec)
         if episode.costs is not None:
             arrays["costs"][row : row + steps] = episode.costs

@@ -1,0 +1,125 @@
+"""What models see and remember: pictures, both kinds at once, and what one observation does not show."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import mpc
+import worldmodels
+from tests import tiny
+from worldmodels import Buffer, DataError, Episodes, SpecError, TrainingSettings
+from worldmodels.losses import rollout
+
+SMALL = {"latent": 8, "hidden": 32, "head": 32, "expander": 32}
+
+
+def test_frames_stay_bytes_and_windows_are_cut_from_them():
+    data = tiny.episodes(tiny.BOTH, count=3, length=12)
+    buffer = Buffer.from_episodes(data, 4)
+    assert buffer.frames["camera"].dtype == np.uint8
+    window = buffer.sample(8, 4, key=jax.random.key(0))
+    assert window.observations.shape == (8, 5, 1)
+    assert window.frames["camera"].dtype == np.uint8
+    velocities = np.concatenate([e.observations["velocity"] for e in data])[:, 0]
+    pictures = np.concatenate([e.observations["camera"] for e in data])
+    for velocity, picture in zip(window.observations[:, 2, 0], window.frames["camera"][:, 2], strict=True):
+        np.testing.assert_array_equal(picture, pictures[int(abs(velocities - float(velocity)).argmin())])
+    later = window.after(2)
+    np.testing.assert_array_equal(later.frames["camera"], window.frames["camera"][:, 2:])
+    assert later.actions.shape == (8, 2, 1)
+
+
+def test_black_frames_and_floats_in_their_place_are_refused():
+    data = tiny.episodes(tiny.PICTURES, count=2, length=12)
+    data[1].observations["camera"][7] = 0
+    with pytest.raises(DataError, match=r"episode 1.*camera.*step 7"):
+        Buffer.from_episodes(data, 4)
+    data = tiny.episodes(tiny.PICTURES, count=1, length=12)
+    data[0].observations["camera"] = data[0].observations["camera"] / np.float32(255)
+    with pytest.raises(DataError, match=r"episode 0.*float32.*uint8"):
+        Buffer.from_episodes(data, 4)
+
+
+def test_imagination_leaves_the_memory_as_it_is():
+    model = worldmodels.JEPA(tiny.SPEC, memory="stack", **SMALL)
+    latent = model.start(tiny.observation())
+    following = model.predict(latent, jnp.ones(1), jnp.zeros(0))
+    assert not np.allclose(following.state, latent.state)
+    for before, after in zip(latent.memory, following.memory, strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+def test_what_does_not_exist_is_named():
+    with pytest.raises(SpecError, match=r"memory='elephant'.*stack"):
+        worldmodels.JEPA(tiny.SPEC, memory="elephant")
+    with pytest.raises(SpecError, match=r"predictor='oracle'.*gated"):
+        worldmodels.JEPA(tiny.SPEC, predictor="oracle")
+    with pytest.raises(SpecError, match=r"latent=10.*multiple of 8"):
+        worldmodels.JEPA(tiny.SPEC, predictor="transformer", latent=10)
+    with pytest.raises(SpecError, match="16 × 16"):
+        worldmodels.JEPA(worldmodels.Spec("t", (("eye", (8, 8, 3)),), tiny.SPEC.action))
+    with pytest.raises(SpecError, match="camera"):
+        worldmodels.JEPA(tiny.BOTH, **SMALL).encode(jnp.zeros(1))
+
+
+def position_error(spec, *, updates, **settings):
+    """Mean error of the position predicted five steps ahead, in metres."""
+    model = worldmodels.JEPA(spec, **SMALL, **settings)
+    model = worldmodels.train(model, tiny.episodes(spec, count=32), TrainingSettings(batch=64), updates=updates)
+    held_out = tiny.episodes(spec, count=20, length=5 + model.context, seed=7)
+    window = Buffer.from_episodes(held_out, 5 + model.context).sample(20, 5 + model.context, key=jax.random.key(0))
+    context = model.context
+    predicted = rollout(model, model.perceive(window)[:, context], window.after(context).actions)[:, -1]
+    return float(abs(model.readout(predicted)["position"][:, 0] - window.observations[:, -1, 0]).mean())
+
+
+@pytest.mark.slow
+def test_a_memory_finds_the_velocity_that_is_not_observed():
+    memoryless = position_error(tiny.POSITION, updates=1500)
+    assert position_error(tiny.POSITION, updates=1500, memory="stack", history=2) < 0.6 * memoryless
+    assert position_error(tiny.POSITION, updates=1500, memory="recurrent", history=4) < 0.6 * memoryless
+
+
+@pytest.mark.slow
+def test_the_cost_of_a_position_is_learned_from_pictures():
+    data = tiny.episodes(tiny.PICTURES, count=16, length=20)
+    model = worldmodels.train(worldmodels.JEPA(tiny.PICTURES, **SMALL), data, TrainingSettings(batch=32, length=2), updates=300)
+    said = [float(model.cost(model.start(tiny.observation(p, 0, tiny.PICTURES)), jnp.zeros(1))) for p in (0.0, 0.6, 1.2)]
+    assert said[0] < said[1] < said[2]
+
+
+def test_an_environment_shows_what_is_asked_for_and_takes_blocks_of_actions():
+    whole = mpc.make("Pendulum-v1", action_repeat=2)
+    blocks = mpc.make("Pendulum-v1", action_repeat=2, block=3)
+    assert blocks.spec.action.shape == (3,)
+    assert blocks.spec.action_repeat == 6
+    assert blocks.decisions_per_episode == 34
+    np.testing.assert_allclose(blocks.spec.seconds_per_step, 3 * whole.spec.seconds_per_step)
+    first, second = whole.reset(3), blocks.reset(3)
+    np.testing.assert_array_equal(first["observation"], second["observation"])
+    steps = [whole.step(np.array([force], np.float32)) for force in (-1.0, 0.5, 2.0)]
+    together = blocks.step(np.array([-1.0, 0.5, 2.0], np.float32))
+    np.testing.assert_array_equal(together.observation["observation"], steps[-1].observation["observation"])
+    np.testing.assert_allclose(together.cost, sum(step.cost for step in steps), rtol=1e-6)
+    assert mpc.make_for(blocks.spec).spec == blocks.spec == worldmodels.Spec.from_json(blocks.spec.to_json())
+    with pytest.raises(mpc.UnsupportedEnvironmentError, match=r"smell.*observation, pixels"):
+        mpc.make("Pendulum-v1", observe=("smell",))
+    with pytest.raises(mpc.UnsupportedEnvironmentError, match="block"):
+        mpc.make("CartPole-v1", block=2)
+
+
+@pytest.mark.skipif(mpc.rendering_backend() is None, reason="no rendering backend")
+def test_pixels_are_observed_beside_positions_or_alone():
+    environment = mpc.make("dm_control/cartpole-swingup-v0", action_repeat=4, observe=("position", "pixels"))
+    assert dict(environment.spec.observation) == {"position": (3,), "pixels": (64, 64, 3)}
+    one = environment.reset(0)
+    moved = [environment.step(np.ones(1, np.float32)) for _ in range(5)][-1]
+    assert one["pixels"].dtype == np.uint8
+    assert (one["pixels"] != moved.observation["pixels"]).any()
+    assert mpc.make_for(environment.spec).spec == environment.spec
+    data = mpc.collect(environment, frames=48)
+    assert isinstance(data, Episodes)
+    model = worldmodels.JEPA(environment.spec, latent=8, hidden=16, head=8, expander=8)
+    assert model.start(one).shape == (8,)
+    environment.close()

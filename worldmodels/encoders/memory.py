@@ -1,0 +1,100 @@
+"""What a model remembers of earlier observations, for worlds that one observation does not show whole.
+
+A memory begins with one observation and is updated by an action and the next one; `read` is what the encoder looks at.
+"""
+
+from typing import NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, PyTree
+
+
+class Memory(Protocol):
+    """Over seen vectors [S] and action vectors [A]; every method takes leading batch axes."""
+
+    size: int
+    """Of what `read` returns."""
+
+    def begin(self, seen: Float[Array, "*B S"]) -> PyTree: ...
+
+    def update(self, memory: PyTree, action: Float[Array, "*B A"], seen: Float[Array, "*B S"]) -> PyTree: ...
+
+    def read(self, memory: PyTree) -> Float[Array, "*B R"]: ...
+
+
+class Past(NamedTuple):
+    """The newest last."""
+
+    seen: Float[Array, "*B K S"]
+    actions: Float[Array, "*B K-1 A"]
+
+
+class Stack(nnx.Module):
+    """The last `history` observations and the actions between them, side by side (Mnih et al. 2015, frame stacking).
+
+    An episode begins as if the first observation had been seen all along, without acting.
+    """
+
+    def __init__(self, seen: int, action: int, hidden: int, history: int, *, rngs: nnx.Rngs):
+        self.history, self.action = history, action
+        self.size = history * seen + (history - 1) * action
+
+    def begin(self, seen):
+        repeated = jnp.repeat(seen[..., None, :], self.history, axis=-2)
+        return Past(repeated, jnp.zeros((*seen.shape[:-1], self.history - 1, self.action)))
+
+    def update(self, memory, action, seen):
+        later = [
+            jnp.concatenate([old, new[..., None, :]], -2)[..., 1:, :] for old, new in zip(memory, (seen, action), strict=True)
+        ]
+        return Past(*later)
+
+    def read(self, memory):
+        return jnp.concatenate([part.reshape(*part.shape[:-2], -1) for part in memory], -1)
+
+
+class Held(NamedTuple):
+    """What was seen last, and the recurrent state."""
+
+    seen: Float[Array, "*B S"]
+    state: Float[Array, "*B H"]
+
+
+class Recurrent(nnx.Module):
+    """A gated recurrent unit over all that was seen and done (Cho et al. 2014), beside what is seen now.
+
+    In training it is given `history` steps to settle before its latents count.
+    """
+
+    def __init__(self, seen: int, action: int, hidden: int, history: int, *, rngs: nnx.Rngs):
+        self.hidden, self.action = hidden, action
+        self.size = seen + hidden
+        self.cell = nnx.GRUCell(seen + action, hidden, rngs=rngs)
+
+    def begin(self, seen):
+        nothing = jnp.zeros((*seen.shape[:-1], self.action))
+        return self.update(Held(seen, jnp.zeros((*seen.shape[:-1], self.hidden))), nothing, seen)
+
+    def update(self, memory, action, seen):
+        state, _ = self.cell(memory.state, jnp.concatenate([seen, action], -1))
+        return Held(seen, state)
+
+    def read(self, memory):
+        return jnp.concatenate(memory, -1)
+
+
+MEMORIES = {"stack": Stack, "recurrent": Recurrent}
+
+
+def remember(memory: Memory, seen: Float[Array, "B T S"], actions: Float[Array, "B T-1 A"]) -> Float[Array, "B T R"]:
+    """What is read at each moment of windows, as if they were episodes."""
+
+    def step(state, inputs):
+        state = memory.update(state, *inputs)
+        return state, memory.read(state)
+
+    first = memory.begin(seen[:, 0])
+    later = jax.lax.scan(step, first, (jnp.moveaxis(actions, 1, 0), jnp.moveaxis(seen[:, 1:], 1, 0)))[1]
+    return jnp.concatenate([memory.read(first)[:, None], jnp.moveaxis(later, 0, 1)], 1)
