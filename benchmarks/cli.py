@@ -20,6 +20,7 @@ from benchmarks.data import data
 from benchmarks.demo import demo
 from benchmarks.export import export
 from benchmarks.learn import learn
+from benchmarks.loader import bench_loader
 from benchmarks.names import planner_named
 from benchmarks.runtime import bench_runtime
 from planners import PlannerError
@@ -117,6 +118,7 @@ def train(
     on_collapse: Literal["warn", "stop", "ignore"] = "warn",
     seed: int = 0,
     skip_bad: bool = False,
+    stream: bool = False,
 ) -> None:
     """Learn a world model from a dataset.
 
@@ -131,6 +133,7 @@ def train(
         on_collapse: what to do where the representation stops saying anything.
         seed: of initialisation and batches.
         skip_bad: leave damaged episodes out instead of stopping.
+        stream: read windows from disk as they are needed, for data larger than memory.
     """
     manifest.check_replaceable(out, "model")
     dataset = worldmodels.Dataset.open(data, skip_damaged=skip_bad)
@@ -145,7 +148,8 @@ def train(
             losses = "  ".join(f"{name} {value:.3f}" for name, value in report.losses.items())
             bar(report.updates, report.total, f"{losses}  {in_words(report.recipe)}")
 
-        model = worldmodels.train(model, dataset, settings, updates=updates, seed=seed, progress=show)
+        episodes = worldmodels.Stream.open(dataset) if stream else dataset
+        model = worldmodels.train(model, episodes, settings, updates=updates, seed=seed, progress=show)
     worldmodels.save(model, out)
     console.print(f"{out}: {manifest.describe(out)}")
 
@@ -305,6 +309,17 @@ def bench_runtime_command(
     write_lines(json_file, bench_runtime(list(agents), decisions, deadline))
 
 
+def bench_loader_command(decisions: int = 500_000, updates: int = 1_000, json_file: JSONFile = None) -> None:
+    """Whether reading windows from disk slows training down, into benchmarks/results/training.jsonl.
+
+    Args:
+        decisions: in the dataset.
+        updates: timed.
+        json_file: write the lines there too.
+    """
+    write_lines(json_file, bench_loader(decisions, updates))
+
+
 def write_lines(path: Path | None, lines: list[dict[str, Any]]) -> None:
     if path is not None:
         manifest.write_aside(path, json.dumps(lines, indent=1).encode())
@@ -315,6 +330,7 @@ Benchmark = (
     | Annotated[None, tyro.conf.subcommand("planners", constructor=bench_planners)]
     | Annotated[None, tyro.conf.subcommand("control", constructor=bench_control_command)]
     | Annotated[None, tyro.conf.subcommand("runtime", constructor=bench_runtime_command)]
+    | Annotated[None, tyro.conf.subcommand("loader", constructor=bench_loader_command)]
 )
 
 

@@ -113,7 +113,7 @@ def _describe(source: Source) -> None:
     action = (
         f"{spec.action.n} choices" if isinstance(spec.action, DiscreteAction) else f"{spec.action.low} to {spec.action.high}"
     )
-    frames = dict.fromkeys(source.images, "frames")
+    frames = dict.fromkeys(spec.images, "frames")
     lines = {
         "observations": ", ".join(f"{name} {list(shape)} {frames.get(name, '')}".strip() for name, shape in spec.observation),
         "actions": action,

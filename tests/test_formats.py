@@ -175,7 +175,7 @@ BAD = {
     ),
     "float frames": (
         {"obs__camera": np.ones((5, 8, 8, 3), np.float32), "next_obs__camera": np.ones((5, 8, 8, 3), np.float32)},
-        r"observations\[camera\] has dtype float32; in the episodes before it holds frames of uint8",
+        r"observations\[camera\] has dtype float32, expected frames of uint8",
     ),
     "a missing frame": ({"obs__camera": BLACK[:3]}, r"observations\[camera\] has 4 frames, expected 6: frames are missing"),
     "a black frame": ({"obs__camera": BLACK}, r"observations\[camera\] frame 2 is of one colour"),

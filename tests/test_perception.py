@@ -37,7 +37,7 @@ def test_black_frames_and_floats_in_their_place_are_refused():
         Buffer.from_episodes(data, 4)
     data = tiny.episodes(tiny.PICTURES, count=1, length=12)
     data[0].observations["camera"] = data[0].observations["camera"] / np.float32(255)
-    with pytest.raises(DataError, match=r"episode 0.*camera.*not frames of uint8"):
+    with pytest.raises(DataError, match=r"episode 0.*camera.*float32, expected frames of uint8"):
         Buffer.from_episodes(data, 4)
 
 

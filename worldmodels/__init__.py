@@ -1,6 +1,6 @@
 """World models: learned from observation, stored on disk, and the data they learn from."""
 
-from worldmodels.data import Buffer, Dataset, Episode, Episodes, Window
+from worldmodels.data import Buffer, Dataset, Episode, Episodes, Stream, Window
 from worldmodels.diagnostics import effective_rank
 from worldmodels.errors import CheckpointError, CollapseError, DataError, SpecError, WorldModelError
 from worldmodels.jepa import JEPA, JEPASettings
@@ -31,6 +31,7 @@ __all__ = [
     "Simulator",
     "Spec",
     "SpecError",
+    "Stream",
     "TrainingSettings",
     "TrainingState",
     "VICReg",

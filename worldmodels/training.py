@@ -1,6 +1,8 @@
 """Training a JEPA: one compiled update, data on the device, windows drawn inside jit."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, get_args
@@ -13,12 +15,14 @@ from flax import nnx
 from jaxtyping import Array
 
 from worldmodels.data.episode import Episode, Episodes
+from worldmodels.data.stream import Stream
 from worldmodels.data.windows import Buffer
 from worldmodels.errors import DataError, SpecError
 from worldmodels.jepa import JEPA
 from worldmodels.losses import look, losses
 from worldmodels.objectives import Objective, VICReg
 from worldmodels.recipe import OnCollapse, Recipe, collapsed, recipe, sound_alarm
+from worldmodels.spec import Spec
 
 PROBE = 512  # windows
 ALARMING = 2  # reports in a row with a collapsed representation
@@ -144,7 +148,7 @@ def _advance(
 
 def advance(
     state: TrainingState,
-    episodes: Sequence[Episode],
+    episodes: Sequence[Episode] | Stream,
     settings: TrainingSettings,
     *,
     updates: int,
@@ -162,34 +166,35 @@ def advance(
         raise DataError(f"the episodes are of {given}, the model is for {spec}: train a model made from the data's own spec.")
     if not len(episodes):
         raise DataError("there is no episode to train on: collect some first (`sailplan collect`).")
-    buffer = Buffer.from_episodes(Episodes(spec, tuple(episodes)), settings.length + state.model.context, capacity=CAPACITY)
     state = state._replace(model=_with_normalisers(state.model, episodes))
     chunks = -(-updates // chunk)
     rates = np.linspace(1.0, settings.final_rate, chunks + 1, dtype=np.float32)
     low = 0  # reports in a row that showed a collapse
-    for index, subkey in enumerate(jax.random.split(key, chunks)):
-        rate = rates[index], rates[index + 1]
-        state, terms, found = _advance(state, buffer, rate, subkey, settings=settings, count=chunk)
-        low = low + 1 if collapsed(found) else 0
-        if low == ALARMING:
-            sound_alarm(found, settings.objective, state.model.settings.norm, int(state.updates), settings.on_collapse)
-        if progress is not None:
-            figures = {name: float(value) for name, value in terms.items()}
-            shown = {name: float(value) for name, value in found._asdict().items()}
-            progress(Progress((index + 1) * chunk, chunks * chunk, figures, shown["effective_rank"], shown))
+    length = settings.length + state.model.context
+    with _buffers(episodes, spec, settings.batch * chunk, length, key) as buffers:
+        for index, (subkey, buffer) in enumerate(zip(jax.random.split(key, chunks), buffers, strict=False)):
+            rate = rates[index], rates[index + 1]
+            state, terms, found = _advance(state, buffer, rate, subkey, settings=settings, count=chunk)
+            low = low + 1 if collapsed(found) else 0
+            if low == ALARMING:
+                sound_alarm(found, settings.objective, state.model.settings.norm, int(state.updates), settings.on_collapse)
+            if progress is not None:
+                figures = {name: float(value) for name, value in terms.items()}
+                shown = {name: float(value) for name, value in found._asdict().items()}
+                progress(Progress((index + 1) * chunk, chunks * chunk, figures, shown["effective_rank"], shown))
     return state
 
 
 def train(
     model: JEPA,
-    episodes: Sequence[Episode],
+    episodes: Sequence[Episode] | Stream,
     settings: TrainingSettings | None = None,
     *,
     updates: int = 4_000,
     seed: int = 0,
     progress: Callable[[Progress], None] | None = None,
 ) -> JEPA:
-    """A trained copy of `model`; `episodes` may be `Episodes` in memory or a `Dataset` on disk.
+    """A trained copy of `model`; `episodes` may be `Episodes` in memory, a `Dataset` on disk, or a `Stream` of one.
 
     Raises `DataError` where the data are empty, too short for a window, or of another environment.
     """
@@ -198,8 +203,28 @@ def train(
     return advance(state, episodes, settings, updates=updates, key=jax.random.key(seed), progress=progress).model
 
 
-def _with_normalisers(model: JEPA, episodes: Sequence[Episode]) -> JEPA:
+@contextlib.contextmanager
+def _buffers(
+    episodes: Sequence[Episode] | Stream, spec: Spec, fresh: int, length: int, key: Array
+) -> Iterator[Iterator[Buffer]]:
+    """A buffer for each chunk of updates: the same one of all the data, or, from a stream, one of `fresh` windows each time."""
+    if isinstance(episodes, Stream):
+        seed = int(jax.random.randint(key, (), 0, 2**31 - 1))
+        with contextlib.closing(episodes.buffers(fresh, length, seed=seed)) as buffers:
+            yield buffers
+    else:
+        yield itertools.repeat(Buffer.from_episodes(Episodes(spec, tuple(episodes)), length, capacity=CAPACITY))
+
+
+def _with_normalisers(model: JEPA, episodes: Sequence[Episode] | Stream) -> JEPA:
     model = jax.tree.map(lambda leaf: leaf, model)
+    if isinstance(episodes, Stream):
+        observations, paid = episodes.rows()
+        if model.spec.size:
+            model.normaliser.fit(observations)
+        if episodes.has_costs:
+            model.cost_normaliser.fit(paid[:, None])
+        return model
     if model.spec.size:
         model.normaliser.fit(np.concatenate([np.asarray(model.spec.flatten(episode.observations)) for episode in episodes]))
     costs = [episode.costs for episode in episodes if episode.costs is not None]

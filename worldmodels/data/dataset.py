@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from worldmodels import manifest
-from worldmodels.data.episode import Episode, check_images
+from worldmodels.data.episode import Episode
 from worldmodels.data.npz import decode, encode
 from worldmodels.errors import DataError
 from worldmodels.files import MANIFEST, release_lock, sole_writer, take_lock, write_aside
@@ -39,7 +39,6 @@ class Dataset(Sequence):
         self._content = content
         self._spec = content.spec
         self._release: weakref.finalize | None = None
-        self._images: frozenset[str] | None = None
 
     @classmethod
     def create(cls, folder: str | Path, spec: Spec, settings: Any = None) -> "Dataset":
@@ -105,12 +104,22 @@ class Dataset(Sequence):
 
     @property
     def decisions(self) -> int:
-        return sum(self._notes[name]["decisions"] for name in self._names)
+        return sum(self.lengths)
 
     @property
     def frames(self) -> int:
         """Environment steps before action repeat, as published tables count them."""
         return self.decisions * self.spec.action_repeat
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Decisions in each episode; read from the manifest alone."""
+        return tuple(self._notes[name]["decisions"] for name in self._names)
+
+    @property
+    def checksums(self) -> dict[str, str]:
+        """sha256 of each of `files`."""
+        return {name: self._content.checksums[name] for name in self._names}
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -139,9 +148,6 @@ class Dataset(Sequence):
             raise DataError(f"{self.folder}: opened for reading. To append, use Dataset.open(folder, append=True).")
         number = 1 + max((int(path.stem) for path in self._files()), default=-1)
         name = f"episodes/{number:06d}.npz"
-        if self._images is None and len(self):
-            self._images = self[0].images
-        check_images(episode, self._images, name)
         content = encode(episode, self.spec, name)
         write_aside(self.folder / name, content)
         self._note({name: content})

@@ -37,11 +37,6 @@ class Episode:
         """Sum of rewards; NaN without rewards."""
         return float("nan") if self.costs is None else -float(self.costs.sum())
 
-    @property
-    def images(self) -> frozenset[str]:
-        """Names of the observations that are frames: uint8 [T+1, height, width, channels]."""
-        return frozenset(name for name, array in self.observations.items() if array.dtype == np.uint8 and array.ndim == 4)
-
     def check(self, spec: Spec, name: str = "episode") -> None:
         """Raise `DataError`, naming the episode and the field, unless every array fits `spec` and is finite."""
         length = len(self.actions)
@@ -60,9 +55,11 @@ class Episode:
                 raise DataError(f"{name}: {field} has shape {array.shape}, expected {shape}.")
             if array.dtype.kind not in "fiub":
                 raise DataError(f"{name}: {field} has dtype {array.dtype}, expected numbers.")
+            if array.ndim == 4 and array.dtype != np.uint8:
+                raise DataError(f"{name}: {field} has dtype {array.dtype}, expected frames of uint8, 0 to 255.")
             if not np.isfinite(array).all():
                 raise DataError(f"{name}: {field} holds a NaN or an infinity, first at step {_first_bad(array)}.")
-        for field in sorted(self.images):
+        for field in spec.images:
             flat = _is_flat(self.observations[field])
             if flat.any():
                 raise DataError(
@@ -105,14 +102,6 @@ class Episodes(Sequence):
     def frames(self) -> int:
         """Environment steps before action repeat, as published tables count them."""
         return self.decisions * self.spec.action_repeat
-
-
-def check_images(episode: Episode, expected: frozenset[str] | None, name: str) -> None:
-    """Raise `DataError` unless the same observations are frames of uint8 as in the episodes before (None: there are none)."""
-    for field in sorted((episode.images ^ expected) if expected is not None else ()):
-        dtype = episode.observations[field].dtype if field in episode.observations else "no dtype, it is missing"
-        before = "frames of uint8" if expected and field in expected else "other numbers"
-        raise DataError(f"{name}: observations[{field}] has dtype {dtype}; in the episodes before it holds {before}.")
 
 
 def _is_flat(frames: np.ndarray) -> np.ndarray:

@@ -88,10 +88,6 @@ class Buffer:
         given = list(episodes)
         for index, episode in enumerate(given):
             episode.check(spec, f"episode {index}")
-            if set(spec.images) - episode.images:
-                raise DataError(
-                    f"episode {index}: observations{sorted(set(spec.images) - episode.images)} are of rank 3 but not frames of uint8."
-                )
         if not given:
             raise DataError("there is no episode to train on. Collect some first (`sailplan collect`).")
         longest = max(len(episode) for episode in given)
@@ -146,7 +142,7 @@ def _filled(episodes: list[Episode], spec: Spec, length: int, capacity: int) -> 
             arrays["observations"][row : row + steps + 1] = np.concatenate(flat, axis=1)
         for name in spec.images:
             arrays["frames"][name][row : row + steps + 1] = episode.observations[name]
-        arrays["actions"][row : row + steps] = _normalised(episode.actions, spec)
+        arrays["actions"][row : row + steps] = normalised(episode.actions, spec)
         if episode.costs is not None:
             arrays["costs"][row : row + steps] = episode.costs
         arrays["terminated"][row + steps - 1] = episode.terminated
@@ -155,6 +151,7 @@ def _filled(episodes: list[Episode], spec: Spec, length: int, capacity: int) -> 
     return {**arrays, "count": np.asarray(count, np.int32)}
 
 
-def _normalised(actions: np.ndarray, spec: Spec) -> np.ndarray:
-    normalised = spec.action.normalise(actions)
-    return np.clip(normalised, -1, 1) if isinstance(spec.action, ContinuousAction) else normalised
+def normalised(actions: np.ndarray, spec: Spec) -> np.ndarray:
+    """Actions of an episode as models see them; what strays from the bounds by rounding is put back."""
+    scaled = spec.action.normalise(actions)
+    return np.clip(scaled, -1, 1) if isinstance(spec.action, ContinuousAction) else scaled

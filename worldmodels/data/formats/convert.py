@@ -125,6 +125,5 @@ def _own(path: Path, reading: Reading) -> Source:
         episode = dataset.read(name)
         return replace(episode, actions=np.zeros((len(episode), 0), np.float32)) if reading.action_free else episode
 
-    images = dataset.read(names[0]).images if names else frozenset()
     ignored = tuple(name for name in dataset.spec.names if name not in kept)
-    return Source("sailplan", path, spec, names, load, ignored=ignored, images=images & frozenset(kept))
+    return Source("sailplan", path, spec, names, load, ignored=ignored)

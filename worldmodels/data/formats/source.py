@@ -2,14 +2,14 @@
 
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from worldmodels.data.episode import Episode, check_images
+from worldmodels.data.episode import Episode
 from worldmodels.errors import DataError, SpecError
 from worldmodels.spec import ContinuousAction, DiscreteAction, Spec
 
@@ -70,7 +70,6 @@ class Source:
     load: Callable[[str], Episode]
     ignored: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    images: frozenset[str] = field(default_factory=frozenset)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -83,7 +82,6 @@ class Source:
         if missing:
             raise DataError(f"{where}: the observations {missing} are missing; it has {sorted(episode.observations)}.")
         kept = replace(episode, observations={key: episode.observations[key] for key in self.spec.names})
-        check_images(kept, self.images, where)
         kept.check(self.spec, where)
         return kept
 
@@ -118,7 +116,6 @@ def source_of(
         raise DataError(f"{where}: it has no observations {unknown}; it has {sorted(first.observations)}.")
     if action is None or reading.low or reading.high or reading.action_free:
         action = reading.action(first.actions, str(where))
-    images = first.images & frozenset(wanted)
     spec = Spec(
         environment=reading.environment or environment,
         observation=tuple((name, tuple(first.observations[name].shape[1:])) for name in wanted),
@@ -128,7 +125,7 @@ def source_of(
         units=tuple((name, "") for name in wanted),
     )
     left = tuple(name for name in first.observations if name not in wanted)
-    return Source(kind, where, spec, names, load, ignored=(*left, *extra.pop("ignored", ())), images=images, **extra)
+    return Source(kind, where, spec, names, load, ignored=(*left, *extra.pop("ignored", ())), **extra)
 
 
 def episode_from_rows(

@@ -1,0 +1,102 @@
+"""`sailplan bench loader`: whether reading windows from disk slows training down, into benchmarks/results/training.jsonl."""
+
+import tempfile
+import time
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+
+import worldmodels
+from benchmarks import results
+from worldmodels.data import Dataset, Episode, Episodes, Stream
+from worldmodels.spec import ContinuousAction, Spec
+
+RESULTS = results.RESULTS / "training.jsonl"
+STATE = Spec("state", (("position", (9,)), ("velocity", (9,))), ContinuousAction((-1.0,) * 6, (1.0,) * 6))
+PIXELS = Spec("pixels", (("camera", (64, 64, 3)),), ContinuousAction((-1.0,), (1.0,)))
+CHUNK = 100
+console = Console()
+
+
+def bench_loader(decisions: int = 500_000, updates: int = 1_000) -> list[dict[str, Any]]:
+    """Updates a second from a stream beside those from a buffer on the device, and the windows a second the loader alone makes."""
+    settings = worldmodels.TrainingSettings()
+    lines = []
+    with tempfile.TemporaryDirectory() as root:
+        episodes = _random(STATE, decisions // 500, 500)
+        stream = _streamed(Path(root) / "state", episodes)
+        sources = {"device": episodes, "loader": stream}
+        model = worldmodels.JEPA(STATE)
+        for method, source in sources.items():
+            rate, minutes = _updates_per_second(model, source, settings, updates)
+            extra = {"loader_windows_per_second": _windows_per_second(stream, settings)} if source is stream else {}
+            lines.append(_line("state-18", method, decisions, minutes, updates_per_second=rate, **extra))
+        pixels = _streamed(Path(root) / "pixels", _random(PIXELS, 20, 500))
+        began = time.perf_counter()
+        rate = _windows_per_second(pixels, worldmodels.TrainingSettings(batch=32))
+        minutes = (time.perf_counter() - began) / 60
+        lines.append(_line("pixels-64", "loader", 10_000, minutes, loader_windows_per_second=rate))
+    return [results.write_line(RESULTS, line) for line in lines]
+
+
+def _line(task: str, method: str, decisions: int, minutes: float, **figures: float) -> dict[str, Any]:
+    console.print(f"{task}, {method}: {', '.join(f'{name} {value:.0f}' for name, value in figures.items())}", highlight=False)
+    settings = {"model": "jepa, default", "decisions": decisions, "batch": 256 if task == "state-18" else 32, "length": 5}
+    cell = {"benchmark": "training", "task": task, "method": method, "settings": settings, "seed": 0, "frames": decisions}
+    return cell | {name: round(value, 1) for name, value in figures.items()} | {"minutes": round(minutes, 3)}
+
+
+def _random(spec: Spec, count: int, length: int) -> Episodes:
+    """Episodes of noise; frames that change in an eighth of their pixels a step."""
+    random = np.random.default_rng(0)
+
+    def observed(shape: tuple[int, ...]) -> np.ndarray:
+        if len(shape) < 3:
+            return random.normal(size=(length + 1, *shape)).astype(np.float32)
+        frames = np.broadcast_to(random.integers(0, 256, shape, np.uint8), (length + 1, *shape)).copy()
+        frames[:, :8] = random.integers(0, 256, (length + 1, 8, *shape[1:]), np.uint8)
+        return frames
+
+    def episode(seed: int) -> Episode:
+        actions = random.uniform(-1, 1, (length, *spec.action.shape)).astype(np.float32)
+        return Episode(
+            {name: observed(shape) for name, shape in spec.observation},
+            actions,
+            np.zeros(length, np.float32),
+            False,
+            True,
+            seed,
+        )
+
+    return Episodes(spec, tuple(episode(seed) for seed in range(count)))
+
+
+def _streamed(folder: Path, episodes: Episodes) -> Stream:
+    with Dataset.create(folder, episodes.spec) as dataset:
+        for episode in episodes:
+            dataset.append(episode)
+        return Stream.open(dataset)
+
+
+def _updates_per_second(model: Any, source: Any, settings: worldmodels.TrainingSettings, updates: int) -> tuple[float, float]:
+    """Between the first report, when everything is compiled, and the last; and minutes in all."""
+    stamps = [time.perf_counter()]
+    worldmodels.train(model, source, settings, updates=updates, progress=lambda _: stamps.append(time.perf_counter()))
+    return CHUNK * (len(stamps) - 2) / (stamps[-1] - stamps[1]), (stamps[-1] - stamps[0]) / 60
+
+
+def _windows_per_second(stream: Stream, settings: worldmodels.TrainingSettings) -> float:
+    """What the loader makes while nobody trains."""
+    count, rounds = settings.batch * CHUNK // 2, 4
+    buffers = stream.buffers(count, settings.length, seed=1)
+    jax.block_until_ready(next(buffers))
+    began = time.perf_counter()
+    for buffer in islice(buffers, 2 + rounds):  # two were ready
+        jax.block_until_ready(buffer)
+    rate = rounds * count / (time.perf_counter() - began)
+    buffers.close()
+    return rate
