@@ -77,18 +77,15 @@ def test_what_goes_wrong_in_the_thread_is_raised(tmp_path, monkeypatch):
         next(stream.buffers(16, 3, seed=0))
 
 
-def test_frames_stay_bytes_on_disk_and_become_numbers_in_a_window(tmp_path):
+def test_frames_stay_bytes_on_disk_and_on_the_device(tmp_path):
     from tests import foreign
 
     stream = Stream.open(stored(tmp_path / "data", foreign.episodes()))
-    assert stream.observations["camera"].dtype == np.uint8
-    buffer = stream.sample(3, 2, seed=0)
-    seen = {
-        one.observations["camera"][step].astype(np.float32).tobytes()
-        for one in foreign.episodes()
-        for step in range(len(one) + 1)
-    }
-    assert {row[3:].tobytes() for row in np.asarray(buffer.observations)[:9]} <= seen
+    window = stream.sample(3, 2, seed=0).sample(8, 2, key=jax.random.key(0))
+    frames = np.asarray(window.frames["camera"])
+    assert stream.observations["camera"].dtype == frames.dtype == np.uint8
+    known = {one.observations["camera"][step].tobytes() for one in foreign.episodes() for step in range(len(one) + 1)}
+    assert {frame.tobytes() for frame in frames.reshape(-1, 8, 8, 3)} <= known
 
 
 def test_costs_in_all_episodes_or_none(tmp_path):
