@@ -25,6 +25,12 @@ def evaluations(environment: mpc.Environment, run: Run, episodes: int) -> dict[s
     return rows
 
 
+def evaluated_at(folder: Path) -> int:
+    """Frames at the last evaluation in a run's folder; 0 before the first."""
+    path = folder / "evaluations.jsonl"
+    return json.loads(path.read_text().splitlines()[-1])["frames"] if path.exists() else 0
+
+
 def learn(
     environment: tyro.conf.Positional[str],
     frames: int,
@@ -57,11 +63,14 @@ def learn(
             highlight=False,
         )
 
+    before = evaluated_at(out)
+
     def milestone(run: Run) -> None:
+        nonlocal before
         learned = run.frames_learned
-        before = learned - len(run.episodes[run.learned - 1]) * made.spec.action_repeat
         if learned // evaluate_every == before // evaluate_every and learned < frames:
             return
+        before = learned
         for name, row in evaluations(unseen, run, episodes).items():
             said = f"{row['return_mean']:.1f} ± {row['return_ci95']:.1f}, {row['decision_ms_p50']:.2f} ms a decision"
             console.print(f"[bold]{name}[/bold] on {episodes} unseen seeds: {said}", highlight=False)

@@ -120,7 +120,11 @@ class Environment:
         """The first observation of the episode that `seed` (0 … 2³²−1) determines."""
         if not 0 <= seed < 2**32:
             raise SettingError(f"seed={seed}: expected an integer from 0 to 2³²−1.")
-        raw, _ = self._env.reset(seed=int(seed))
+        self._step = None
+        try:
+            raw, _ = self._env.reset(seed=int(seed))
+        except Exception as error:  # whatever somebody's simulator raises
+            raise EnvironmentFaultError(f"{self.spec.environment}: reset({seed}) raised {error!r}.") from error
         self._step = 0
         return self._observe(raw)
 
@@ -138,8 +142,8 @@ class Environment:
         total = 0.0
         raw, terminated, truncated = None, False, False
         for frame in range(self.spec.action_repeat):
-            raw, reward, terminated, truncated, _ = self._env.step(natives[frame // self._repeat])
-            total += float(reward)
+            raw, reward, terminated, truncated = self._frame(natives[frame // self._repeat])
+            total += reward
             if terminated or truncated:
                 break
         if not np.isfinite(total):
@@ -149,7 +153,16 @@ class Environment:
         observation = self._observe(raw)
         if terminated or truncated:
             self._step = None
-        return Transition(observation, -total, bool(terminated), bool(truncated))
+        return Transition(observation, -total, terminated, truncated)
+
+    def _frame(self, native: Any) -> tuple[Any, float, bool, bool]:
+        """One frame; whatever somebody's simulator raises becomes an `EnvironmentFaultError`, and ends the episode."""
+        try:
+            raw, reward, terminated, truncated, _ = self._env.step(native)
+            return raw, float(reward), bool(terminated), bool(truncated)
+        except Exception as error:
+            step, self._step = self._step, None
+            raise EnvironmentFaultError(f"{self.spec.environment}: step {step} raised {error!r}.") from error
 
     def render(self, width: int = 320, height: int = 240) -> np.ndarray:
         """The present moment as uint8 [height, width, 3]; `RenderingError` where nothing can be drawn."""

@@ -133,12 +133,13 @@ def test_learning_runs_on_boxes_and_on_integers_and_what_it_wrote_acts(environme
     made = mpc.make(environment)
     run = learn(made, tmp_path / "run", frames=260, settings=RUN)
     assert run.frames == 260
-    assert int(run.learner.updates) >= 150
+    assert int(run.learner.updates) >= 100
     agent = mpc.load_agent(tmp_path / "run" / "agent", RUN.planner(made.spec))
     observation = made.reset(0)
     decision, _ = agent.act(agent.reset(observation), observation, key=jax.random.key(0))
     made.spec.check_action(np.asarray(decision.action))
-    assert len((tmp_path / "run" / "progress.jsonl").read_text().splitlines()) == run.learned
+    lines = (tmp_path / "run" / "progress.jsonl").read_text().splitlines()
+    assert json.loads(lines[-1])["episode"] == run.learned == len(run.episodes)
 
 
 KILLED = """
@@ -184,3 +185,63 @@ def test_a_folder_that_holds_a_run_is_not_overwritten_and_other_settings_do_not_
         learn(made, tmp_path / "run", frames=80, settings=RUN, seed=1, resume=True)
     with pytest.raises(mpc.LearningError, match="frames=0"):
         learn(made, tmp_path / "other", frames=0)
+
+
+class Breaking(mpc.Environment):
+    """Pendulum-v1 whose episodes with an even seed raise in their fifth step, or all of them."""
+
+    always = False
+
+    def _frame(self, native):
+        if self._step == 5 and (self.always or self._seed % 2 == 0):
+            raise mpc.EnvironmentFaultError("the motor is on fire")
+        return super()._frame(native)
+
+    def reset(self, seed):
+        self._seed = seed
+        return super().reset(seed)
+
+
+def breaking():
+    return Breaking("Pendulum-v1", action_repeat=20, privileged=False)  # ten decisions an episode
+
+
+def test_an_episode_in_which_the_environment_fails_is_left_out_and_said_so(tmp_path):
+    with pytest.warns(UserWarning, match="seed 0 is left out"):
+        run = learn(breaking(), tmp_path / "run", frames=600, settings=RUN)
+    assert run.frames == 600
+    assert all(episode.seed % 2 == 1 for episode in run.episodes)
+
+
+def test_an_environment_that_keeps_failing_stops_the_run_and_leaves_it_fit_to_go_on(tmp_path):
+    environment = breaking()
+    environment.always = True
+    with pytest.warns(UserWarning, match="left out"), pytest.raises(mpc.LearningError, match=r"3 episodes in a row.*on fire.*--resume"):
+        learn(environment, tmp_path / "run", frames=600, settings=RUN)
+    with pytest.warns(UserWarning, match="left out"):
+        assert learn(breaking(), tmp_path / "run", frames=600, settings=RUN, resume=True).frames == 600
+
+
+def test_a_full_disk_stops_the_run_and_leaves_it_fit_to_go_on(tmp_path, monkeypatch):
+    from worldmodels.data import dataset
+
+    made, written = mpc.make("Pendulum-v1", action_repeat=20), []
+
+    def full(path, content):
+        if len(written) == 3:
+            raise OSError(28, "No space left on device")
+        written.append(path)
+        return whole(path, content)
+
+    whole = dataset.write_aside
+    monkeypatch.setattr(dataset, "write_aside", full)
+    with pytest.raises(mpc.LearningError, match=r"No space left.*--resume"):
+        learn(made, tmp_path / "run", frames=1000, settings=RUN)
+    monkeypatch.setattr(dataset, "write_aside", whole)
+    assert learn(made, tmp_path / "run", frames=1000, settings=RUN, resume=True).frames == 1000
+
+
+def test_short_episodes_are_learned_from_in_rounds(tmp_path):
+    reports = []
+    learn(mpc.make("Pendulum-v1", action_repeat=20), tmp_path / "run", frames=10_000, settings=RUN, progress=reports.append)
+    assert [report.episode for report in reports] == [20, 40, 50]

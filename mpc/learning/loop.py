@@ -1,12 +1,13 @@
 """The agent that learns: act, remember, learn, plan better, until the frames are spent; stopped anywhere, it goes on bit for bit.
 
 Everything random follows from the seed and the number of the episode, and learning sees only what is on disk. A run that
-was killed therefore repeats at most the updates of one episode, and ends with the same weights as one that was not.
+was killed therefore repeats at most the updates of one round, and ends with the same weights as one that was not.
 """
 
 import itertools
 import json
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ import planners
 from mpc.agent import PlanningAgent
 from mpc.collection import collect
 from mpc.environment import Environment
-from mpc.errors import LearningError
+from mpc.errors import EnvironmentFaultError, LearningError
 from mpc.learning.learner import LearnerSettings, improve, new_learner
 from mpc.learning.storage import load_learned, planning_agent, save_learned
 from mpc.policy import PolicyAgent
@@ -32,6 +33,8 @@ from worldmodels.data.windows import Buffer
 from worldmodels.files import MANIFEST
 from worldmodels.spec import DiscreteAction, Spec
 
+FAULTS = 3  # episodes in a row in which the environment may fail
+ROUND = 200  # decisions acted between two rounds of learning, at least
 CHUNK = 50  # updates in one compiled call
 COST_SHARE = 0.1  # of the largest cost seen: the least scale of the cost head, so that a rare reward does not explode
 
@@ -65,12 +68,12 @@ class RunSettings:
 
 
 class LearningProgress(NamedTuple):
-    """One report, after each episode has been learned from."""
+    """One report, after each round of learning."""
 
     frames: int
     total: int
-    episode: int
-    episode_return: float
+    episode: int  # episodes learned from
+    episode_return: float  # mean over the round
     losses: dict[str, float]
     seconds: float  # since this process began
 
@@ -150,30 +153,56 @@ class Run:
         return PolicyAgent(self.learner.model, self.learner.policy)
 
     def act(self, frames: int) -> None:
-        """Add the next episode to memory, cut where `frames` are reached."""
+        """Add the next episode to memory, cut where `frames` are reached.
+
+        An episode in which the environment fails is left out, with a warning; `LearningError` after `FAULTS` of them in a row.
+        """
         spec, number = self.environment.spec, len(self.episodes)
         if self.frames < self.settings.seed_frames or number < 2:
             agent: Any = RandomAgent(spec) if number % 2 == 0 else PinkAgent(spec)
         else:
             agent = self.planning_agent()
-        first = self.seed * 1_000_000 % 2**31
+        first = max([self.seed * 1_000_000 % 2**31, *(episode.seed + 1 for episode in self.episodes[-1:])])
         wanted: dict[str, Any] = {"episodes": number + 1}
         longest = self.environment.decisions_per_episode
         if longest is not None and self.frames + longest * spec.action_repeat > frames:
             wanted = {"frames": frames}
-        dataset = collect(self.environment, **wanted, seed=first, agent=agent, out=self.folder / "memory")
-        self.episodes.extend(itertools.islice(dataset, number, None))
+        for seed in range(first, first + FAULTS):
+            try:
+                dataset = collect(self.environment, **wanted, seed=seed, agent=agent, out=self.folder / "memory")
+            except EnvironmentFaultError as error:
+                warnings.warn(f"the episode with seed {seed} is left out: {error}", stacklevel=2)
+                fault = error
+            else:
+                self.episodes.extend(itertools.islice(dataset, number, None))
+                return
+        raise LearningError(
+            f"{self.folder}: {FAULTS} episodes in a row failed, the last one: {fault} "
+            "Memory and the last checkpoint are good: mend the environment, then go on with --resume."
+        )
+
+    def due(self) -> int | None:
+        """How many episodes there are at the end of the next round of learning; None while too little has been acted.
+
+        A round is at least `ROUND` decisions: one episode, or several short ones.
+        """
+        decisions = 0
+        for number in range(self.learned, len(self.episodes)):
+            decisions += len(self.episodes[number])
+            if decisions >= ROUND:
+                return number + 1
+        return None
 
     def learn(self) -> dict[str, float]:
-        """Update on everything remembered, as often as the newest episode has decisions; none before the seed frames."""
-        known = self.episodes[: self.learned + 1]
-        decisions = sum(map(len, known))
-        self.learned += 1
-        seeding = decisions * self.environment.spec.action_repeat < self.settings.seed_frames or self.learned < 2
-        if seeding:
+        """Update on everything remembered, as often as the newest round has decisions; none before the seed frames."""
+        repeat, before = self.environment.spec.action_repeat, self.learned
+        self.learned = self.due() or len(self.episodes)
+        known = self.episodes[: self.learned]
+        decisions, fresh = sum(map(len, known)), sum(map(len, known[before:]))
+        if decisions * repeat < self.settings.seed_frames or self.learned < 2:
             return {}
-        first = (decisions - len(known[-1])) * self.environment.spec.action_repeat < self.settings.seed_frames
-        wanted = self.settings.updates * (decisions if first or self.learned == 2 else len(known[-1]))
+        first = int(self.learner.updates) == 0
+        wanted = self.settings.updates * (decisions if first else fresh)
         settings = self.settings.learner
         model = with_normalisers(self.learner.model, known)
         learner = self.learner._replace(model=model)
@@ -212,36 +241,36 @@ def learn(
 
     Args:
       resume: go on with the run in `folder`; the same seed and settings are expected.
-      progress: called after every episode.
-      milestone: called with the run after every episode has been learned from; to evaluate, for instance.
+      progress: called after every round: an episode, or several short ones.
+      milestone: called with the run after every round has been learned from; to evaluate, for instance.
 
-    Raises `LearningError` for a folder that holds a run (or another one), and where learning diverges.
+    Raises `LearningError` for a folder that holds a run (or another one), where learning diverges, where the environment keeps
+    failing, and where the disk is full.
     """
     settings, folder = settings or RunSettings(), Path(folder)
     if frames < 1:
         raise LearningError(f"frames={frames}: expected at least 1.")
     run = (Run.resume if resume else Run.begin)(environment, folder, settings, seed=seed)
     began = time.perf_counter()
-    while run.learned < len(run.episodes) or run.frames < frames:
-        if run.learned == len(run.episodes):
-            run.act(frames)
-        losses = run.learn()
-        run.save()
-        episode = run.episodes[run.learned - 1]
-        report = LearningProgress(
-            run.frames_learned,
-            frames,
-            run.learned,
-            episode.total_return,
-            losses,
-            time.perf_counter() - began,
-        )
-        with (folder / "progress.jsonl").open("a") as file:
-            file.write(json.dumps(report._asdict()) + "\n")
-        if progress is not None:
-            progress(report)
-        if milestone is not None:
-            milestone(run)
+    try:
+        while run.learned < len(run.episodes) or run.frames < frames:
+            while run.due() is None and run.frames < frames:
+                run.act(frames)
+            before, losses = run.learned, run.learn()
+            run.save()
+            returns = [episode.total_return for episode in run.episodes[before : run.learned]]
+            seconds = time.perf_counter() - began
+            report = LearningProgress(run.frames_learned, frames, run.learned, float(np.mean(returns)), losses, seconds)
+            with (folder / "progress.jsonl").open("a") as file:
+                file.write(json.dumps(report._asdict()) + "\n")
+            if progress is not None:
+                progress(report)
+            if milestone is not None:
+                milestone(run)
+    except OSError as error:
+        raise LearningError(
+            f"{folder}: {error}. What was remembered and the last checkpoint are good: make room, then go on with --resume."
+        ) from error
     return run
 
 
