@@ -37,7 +37,7 @@ class LearnerSettings:
       critic_hidden, policy_hidden: widths of critic and policy.
       batch: windows an update.
       length: decisions in a window, predicted open loop.
-      learning_rate: of Adam, for all; the encoder takes `encoder_rate` of it.
+      learning_rate: of Adam, for all.
       decay: weight of each further step of a window relative to the one before (ρ).
       prediction, variance, covariance, cost, critic, continuation: weights of the model's losses.
       target_rate: share of the critic that its slow copy takes over at each update (τ).
@@ -53,7 +53,6 @@ class LearnerSettings:
     batch: int = 128
     length: int = 3
     learning_rate: float = 5e-4
-    encoder_rate: float = 0.5
     decay: float = 0.7
     prediction: float = 2.0
     variance: float = 1.0
@@ -221,9 +220,7 @@ def improve(
             return sum(getattr(settings, name, 1.0) * value for name, value in terms.items()), (terms, latents)
 
         gradients, (terms, latents) = jax.grad(loss, has_aux=True)(params)
-        step: Any
         step, model_state = optimizer.update(gradients, model_state, params)
-        step[0]["encoder"] = jax.tree.map(lambda x: settings.encoder_rate * x, step[0]["encoder"])
         params = optax.apply_updates(params, step)
 
         model, critic, _ = nnx.merge(graph, params, rest)
