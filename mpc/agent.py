@@ -1,6 +1,5 @@
 """The one who acts: from observations to actions, by planning through a model (Mode-2)."""
 
-import math
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
@@ -23,7 +22,6 @@ from worldmodels.simulator import Simulator
 from worldmodels.spec import DiscreteAction
 
 Observation = dict[str, Any]
-FADING = 0.8  # of the exploration noise that is left a decision later
 
 
 @runtime_checkable
@@ -49,7 +47,6 @@ class AgentState:
     previous_action: Array  # normalised
     search: Any
     decisions: Array  # made since reset
-    noise: Array  # of exploration, in standard deviations; it fades instead of being drawn anew
 
 
 @pytree
@@ -128,8 +125,7 @@ def _reset(leaves: list[Array], structure: Structure, observation: Observation) 
     agent: PlanningAgent = unpack(leaves, structure)
     action = agent.model.spec.action
     nothing = jnp.zeros(action.shape, jnp.int32 if isinstance(action, DiscreteAction) else jnp.float32)
-    search = agent.planner.init(agent.problem())
-    return AgentState(agent.model.start(observation), nothing, search, jnp.zeros((), jnp.int32), jnp.zeros(action.shape))
+    return AgentState(agent.model.start(observation), nothing, agent.planner.init(agent.problem()), jnp.zeros((), jnp.int32))
 
 
 def believe(model: Any, state: Any, observation: Observation) -> PyTree:
@@ -138,19 +134,14 @@ def believe(model: Any, state: Any, observation: Observation) -> PyTree:
     return jax.tree.map(lambda a, b: jnp.where(state.decisions == 0, a, b), first, later)
 
 
-def explored(action: Array, spec_action: Any, state: AgentState, scale: float | Array, key: Array) -> tuple[Array, Array]:
-    """A normalised action with noise of standard deviation `scale`, and the noise; discrete: random with that probability.
-
-    The noise is red, first-order autoregressive: it pushes on for several decisions and so gets further from where the plan stays
-    than white noise does (Eberhard et al. 2023, section 3, on why its colour matters).
-    """
+def explored(action: Array, spec_action: Any, scale: float | Array, key: Array) -> Array:
+    """A normalised action with Gaussian noise of standard deviation `scale`; discrete: random with that probability."""
     if isinstance(spec_action, DiscreteAction):
         coin, draw = jax.random.split(key)
-        random = jax.random.randint(draw, (), 0, spec_action.n)
-        return jnp.where(jax.random.bernoulli(coin, jnp.minimum(scale, 1.0)), random, action), state.noise
-    fresh = jax.random.normal(key, action.shape)
-    noise = jnp.where(state.decisions == 0, fresh, FADING * state.noise + math.sqrt(1 - FADING**2) * fresh)
-    return jnp.clip(action + scale * noise, -1, 1), noise
+        return jnp.where(
+            jax.random.bernoulli(coin, jnp.minimum(scale, 1.0)), jax.random.randint(draw, (), 0, spec_action.n), action
+        )
+    return jnp.clip(action + scale * jax.random.normal(key, action.shape), -1, 1)
 
 
 @partial(jax.jit, static_argnums=1, static_argnames="explore")
@@ -160,11 +151,11 @@ def _act(leaves, structure: Structure, state: AgentState, observation: Observati
     latent = believe(agent.model, state, observation)
     elapsed = jnp.where(state.decisions == 0, 0.0, elapsed)
     plan, search = planners.plan(agent.planner, agent.problem(), latent, state.search, elapsed=elapsed, key=plan_key)
-    action, noise = plan.actions[0], state.noise
+    action = plan.actions[0]
     if explore:
         scale = plan.spread[0] if agent.exploration is None else agent.exploration
-        action, noise = explored(action, agent.model.spec.action, state, scale, noise_key)
-    state = AgentState(latent, action, search, state.decisions + 1, noise)
+        action = explored(action, agent.model.spec.action, scale, noise_key)
+    state = AgentState(latent, action, search, state.decisions + 1)
     sent = agent.model.spec.action.denormalise(action)
     return Decision(action=sent, plan=plan, cost=plan.cost, status=plan.status), state
 

@@ -5,7 +5,7 @@ what it would have done in the states the policy met, train on everything so far
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -71,7 +71,7 @@ def _label(agent: PlanningAgent, observations: dict[str, Array], actions: Array,
             observation, action, key = inputs
             _, state = agent.act(state, observation, key=key)
             label = state.previous_action
-            state = replace(state, previous_action=action)
+            state = AgentState(state.latent, action, state.search, state.decisions)
             return state, (agent.model.features(state.latent), label)
 
         keys = jax.random.split(key, actions.shape[0])

@@ -100,7 +100,7 @@ def _reset(leaves: list[Array], structure: Structure, observation: Observation) 
     agent: PolicyAgent = unpack(leaves, structure)
     action = agent.model.spec.action
     nothing = jnp.zeros(action.shape, jnp.int32 if isinstance(action, DiscreteAction) else jnp.float32)
-    return AgentState(agent.model.start(observation), nothing, (), jnp.zeros((), jnp.int32), jnp.zeros(action.shape))
+    return AgentState(agent.model.start(observation), nothing, (), jnp.zeros((), jnp.int32))
 
 
 @partial(jax.jit, static_argnums=1, static_argnames="explore")
@@ -108,8 +108,7 @@ def _act(leaves: list[Array], structure: Structure, state: AgentState, observati
     agent: PolicyAgent = unpack(leaves, structure)
     latent = believe(agent.model, state, observation)
     action = agent.policy(agent.model.features(latent)).mean
-    noise = state.noise
     if explore:
-        action, noise = explored(action, agent.model.spec.action, state, agent.exploration, key)
+        action = explored(action, agent.model.spec.action, agent.exploration, key)
     sent = agent.model.spec.action.denormalise(action)
-    return Decision(action=sent), AgentState(latent, action, (), state.decisions + 1, noise)
+    return Decision(action=sent), AgentState(latent, action, (), state.decisions + 1)

@@ -46,7 +46,7 @@ class RunSettings:
     Attributes:
       seed_frames: acted at random before the first update, half of it uniform, half pink noise; at least two episodes.
       updates: per decision.
-      horizon, samples, iterations, proposals, spread: of the planner that acts.
+      horizon, samples, iterations, proposals: of the planner that acts.
     """
 
     seed_frames: int = 4_000
@@ -55,7 +55,6 @@ class RunSettings:
     samples: int = 128
     iterations: int = 4
     proposals: int = 16
-    spread: float = 0.5
     learner: LearnerSettings = LearnerSettings()
 
     def planner(self, spec: Spec) -> planners.Planner:
@@ -64,7 +63,7 @@ class RunSettings:
         elites = max(2, self.samples // 8)
         if isinstance(spec.action, DiscreteAction):
             return planners.CategoricalCEM(**size, elites=elites, proposals=self.proposals)
-        return planners.CEM(**size, elites=elites, proposals=self.proposals, spread=self.spread)
+        return planners.CEM(**size, elites=elites, proposals=self.proposals)
 
 
 class LearningProgress(NamedTuple):
