@@ -1,6 +1,6 @@
 """A cost of your own, on a model that never saw a reward: the cart is to stand at a place you choose, with the pole up.
 
-    python examples/own_cost.py
+python examples/own_cost.py
 """
 
 import jax.numpy as jnp

@@ -1,6 +1,6 @@
 """An environment of your own: anything that follows Gymnasium's interface, here a boat that sails to a buoy against a current.
 
-    python examples/own_environment.py
+python examples/own_environment.py
 """
 
 import gymnasium

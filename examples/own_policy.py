@@ -1,6 +1,6 @@
 """A policy of your own: a hand-written rule acts as Mode-1, and starts the planner near its answer.
 
-    python examples/own_policy.py
+python examples/own_policy.py
 """
 
 import jax.numpy as jnp

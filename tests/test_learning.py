@@ -203,7 +203,7 @@ class Breaking(mpc.Environment):
 
 
 def breaking():
-    return Breaking("Pendulum-v1", action_repeat=20, privileged=False)  # ten decisions an episode
+    return Breaking("Pendulum-v1", action_repeat=20, privileged=False, observe=(), block=1)  # ten decisions an episode
 
 
 def test_an_episode_in_which_the_environment_fails_is_left_out_and_said_so(tmp_path):
@@ -216,7 +216,10 @@ def test_an_episode_in_which_the_environment_fails_is_left_out_and_said_so(tmp_p
 def test_an_environment_that_keeps_failing_stops_the_run_and_leaves_it_fit_to_go_on(tmp_path):
     environment = breaking()
     environment.always = True
-    with pytest.warns(UserWarning, match="left out"), pytest.raises(mpc.LearningError, match=r"3 episodes in a row.*on fire.*--resume"):
+    with (
+        pytest.warns(UserWarning, match="left out"),
+        pytest.raises(mpc.LearningError, match=r"3 episodes in a row.*on fire.*--resume"),
+    ):
         learn(environment, tmp_path / "run", frames=600, settings=RUN)
     with pytest.warns(UserWarning, match="left out"):
         assert learn(breaking(), tmp_path / "run", frames=600, settings=RUN, resume=True).frames == 600
