@@ -3,7 +3,18 @@
 from mpc import tasks
 from mpc.agent import Agent, AgentState, PlanningAgent
 from mpc.collection import collect
-from mpc.controller import ControlDecision, Controller, ControllerSettings, ControlStatus, Rung
+from mpc.controller import (
+    ControlDecision,
+    Controller,
+    ControllerSettings,
+    ControlStatus,
+    FlightRecorder,
+    Log,
+    Patience,
+    Replay,
+    Rung,
+    SimulatedLatency,
+)
 from mpc.costs import LearnedCost, TaskCost, cost, goal
 from mpc.critic import Critic
 from mpc.decision import Decision
@@ -16,6 +27,7 @@ from mpc.errors import (
     EnvironmentFaultError,
     ExportError,
     LearningError,
+    LogError,
     MPCError,
     RenderingError,
     UnknownEnvironmentError,
@@ -51,10 +63,14 @@ __all__ = [
     "Evaluation",
     "ExportError",
     "Exported",
+    "FlightRecorder",
     "LearnedCost",
     "LearnerSettings",
     "LearningError",
+    "Log",
+    "LogError",
     "MPCError",
+    "Patience",
     "PinkAgent",
     "PlanningAgent",
     "Policy",
@@ -62,9 +78,11 @@ __all__ = [
     "RandomAgent",
     "RememberingAction",
     "RenderingError",
+    "Replay",
     "Residual",
     "RunSettings",
     "Rung",
+    "SimulatedLatency",
     "TaskCost",
     "UnknownEnvironmentError",
     "UnsupportedEnvironmentError",

@@ -37,5 +37,9 @@ class ControllerError(MPCError):
     """A controller whose settings contradict each other, the model or this machine."""
 
 
+class LogError(MPCError):
+    """A flight recorder's log that is damaged, of another version, or does not hold what was asked for."""
+
+
 class ExportError(MPCError):
     """An agent that a format cannot hold, or an export that was changed."""

@@ -7,7 +7,7 @@ import pytest
 
 import mpc
 import planners
-from mpc.controller import ControllerSettings, Rung, programs
+from mpc.controller import ControllerSettings, Patience, Rung, programs
 from mpc.errors import ControllerError
 from mpc.policy import Policy
 from tests import tiny
@@ -25,7 +25,8 @@ def controller(target=0.0, *, policy=False, cost=None, model=None, **settings):
         PLANNER,
         policy=Policy(2, tiny.SPEC, hidden=4) if policy else None,
     )
-    return mpc.Controller(agent, ControllerSettings(**{"period": 0.1, **settings}))
+    patience = {name: settings.pop(name) for name in list(settings) if name in Patience.__dataclass_fields__}
+    return mpc.Controller(agent, ControllerSettings(**{"period": 0.1, "patience": Patience(**patience), **settings}))
 
 
 def drive(made, steps=60, position=1.0, delayed=0):
@@ -98,45 +99,60 @@ class Broken(Exception):
     pass
 
 
+def unsound(*arguments):
+    return programs.Found(*jax.jit(programs._finish, static_argnums=1)(*arguments)[:3], np.asarray(False))
+
+
+def failing(*_):
+    raise Broken("gone")
+
+
 def test_the_ladder_is_plan_then_shifted_plan_then_policy_then_safe_action(monkeypatch):
     made = controller(policy=True, lifetime=2, safe=lambda observation: np.array([0.25]))
-    first = made.step(tiny.observation(1.0, 0.0), 0.0)
-    planned = made._plan.copy()
-    monkeypatch.setattr(programs, "finish", lambda *_: (first.plan, planned, None, False))
+    made.step(tiny.observation(1.0, 0.0), 0.0)
+    planned = made.memory.course.actions.copy()
+    monkeypatch.setattr(programs, "begin", failing)
     rungs, actions = [], []
     for tick in range(1, 5):
         decision = made.step(tiny.observation(1.0, 0.0), tick * 0.1)
         rungs.append(decision.status.rung)
         actions.append(decision.action[0])
-        assert "no sound plan" in decision.status.faults
-    assert rungs == [Rung.SHIFTED, Rung.SHIFTED, Rung.SAFE, Rung.SAFE]  # without a sound latent the policy is not asked
+        assert "planner failed (Broken: gone)" in decision.status.faults
+    assert rungs == [Rung.SHIFTED, Rung.SHIFTED, Rung.POLICY, Rung.POLICY]
     np.testing.assert_allclose(actions[:2], planned[1:3, 0], rtol=1e-6)
-    np.testing.assert_allclose(actions[2:], 0.25)
-    made._latent, faults = jnp.zeros(2), []
-    assert made._descend(None, 1.0, faults)[0] == Rung.POLICY
+    assert "plan expired" in decision.status.faults
+    monkeypatch.setattr(programs, "perceive", failing)
+    decision = made.step(tiny.observation(1.0, 0.0), 0.5)
+    assert decision.status.rung == Rung.SAFE and decision.action[0] == 0.25
+    assert made.counts["perception failed (Broken"] == 1
 
 
-def test_a_planner_that_raises_does_not_stop_the_loop(monkeypatch):
-    made = controller()
-    made.step(tiny.observation(1.0, 0.0), 0.0)
+def test_the_rungs_are_as_they_were_chosen(monkeypatch):
+    monkeypatch.setattr(programs, "improve", failing)
+    for fallbacks, expected in (((Rung.POLICY, Rung.SHIFTED), Rung.POLICY), ((), Rung.SAFE)):
+        made = controller(policy=True, fallbacks=fallbacks)
+        assert made.step(tiny.observation(1.0, 0.0), 0.0).status.rung == expected
+
+
+def test_an_unsound_plan_is_neither_followed_nor_remembered(monkeypatch):
+    made = controller(policy=True)
     with monkeypatch.context() as patch:
-        patch.setattr(programs, "improve", lambda *_: (_ for _ in ()).throw(Broken("gone")))
-        decision = made.step(tiny.observation(1.0, 0.0), 0.1)
-    assert decision.status.rung == Rung.SAFE and any("gone" in fault for fault in decision.status.faults)
-    assert made.step(tiny.observation(1.0, 0.0), 0.2).status.rung == Rung.PLAN
+        patch.setattr(programs, "finish", unsound)
+        decision = made.step(tiny.observation(1.0, 0.0), 0.0)
+    assert decision.status == (Rung.SAFE, ("no sound plan",))
+    assert made.memory.warm is None and made.memory.course is None
+    assert made.step(tiny.observation(1.0, 0.0), 0.1).status == (Rung.PLAN, ())
 
 
-def test_parameters_that_turned_nan_give_sendable_actions_and_leave_no_trace():
-    made = controller()
+def test_parameters_that_turned_nan_are_named_and_mended():
+    made = controller(rate=(RATE,))
     made.step(tiny.observation(1.0, 0.0), 0.0)
-    good = made._flat
-    made._flat = [jnp.full_like(x, jnp.nan) if jnp.issubdtype(x.dtype, jnp.floating) else x for x in good[0]], good[1]
-    for tick in range(1, 12):
-        decision = made.step(tiny.observation(1.0, 0.0), tick * 0.1)
-        assert np.isfinite(decision.action).all() and (np.abs(decision.action) <= 2).all()
-    assert decision.status.rung == Rung.SAFE
-    made._flat = good
-    assert made.step(tiny.observation(1.0, 0.0), 1.3).status.rung == Rung.PLAN
+    made.flat = [jnp.full_like(x, jnp.nan) if jnp.issubdtype(x.dtype, jnp.floating) else x for x in made.flat[0]], made.flat[1]
+    decision = made.step(tiny.observation(1.0, 0.0), 0.1)
+    assert any("parameters not finite" in fault for fault in decision.status.faults)
+    assert np.isfinite(decision.action).all()
+    assert made.step(tiny.observation(1.0, 0.0), 0.2).status == (Rung.PLAN, ())
+    assert abs(drive(made)[0]) < 0.1
 
 
 def test_after_warm_up_nothing_compiles_and_new_goals_and_weights_count_at_once():
@@ -149,7 +165,7 @@ def test_after_warm_up_nothing_compiles_and_new_goals_and_weights_count_at_once(
     position, _ = drive(made, 80, 1.0)
     assert abs(position - 1.5) < 0.15
     assert [function._cache_size() for function in functions] == before
-    assert made.step_seconds > 0
+    assert made.searcher.improve > 0
 
 
 def test_the_same_calls_give_the_same_decisions():
@@ -239,7 +255,7 @@ def test_goals_can_be_observations():
 def test_a_plan_may_be_cut_after_any_slice():
     """A deadline that has passed when planning begins still leaves one slice."""
     made = controller(deadline=0.05)
-    made.step_seconds, made._finish_seconds = 10.0, 10.0
+    made.searcher.improve, made.searcher.finish = 10.0, 10.0
     decision = made.step(tiny.observation(1.0, 0.0), 0.0)
     assert decision.timing.slices == 1 and decision.status.rung == Rung.PLAN
     assert jnp.isfinite(decision.plan.cost)

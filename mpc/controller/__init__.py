@@ -1,7 +1,21 @@
 """The controller that can be left running: deadlines, limits, fallbacks, and no exception out of the loop."""
 
+from mpc.controller.clocks import SimulatedLatency
 from mpc.controller.controller import ControlDecision, Controller, Timing
-from mpc.controller.observations import ObservationWatch
-from mpc.controller.settings import ControllerSettings, ControlStatus, Rung
+from mpc.controller.recorder import FlightRecorder
+from mpc.controller.replay import Log, Replay
+from mpc.controller.settings import ControllerSettings, ControlStatus, Patience, Rung
 
-__all__ = ["ControlDecision", "ControlStatus", "Controller", "ControllerSettings", "ObservationWatch", "Rung", "Timing"]
+__all__ = [
+    "ControlDecision",
+    "ControlStatus",
+    "Controller",
+    "ControllerSettings",
+    "FlightRecorder",
+    "Log",
+    "Patience",
+    "Replay",
+    "Rung",
+    "SimulatedLatency",
+    "Timing",
+]

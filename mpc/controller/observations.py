@@ -1,6 +1,6 @@
 """Which observations to believe."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,59 +12,64 @@ FAR = 50.0  # standard deviations of the training data beyond which no sensor re
 LEARNED = 20  # errors seen before any is called unusual
 
 
+class Seen(NamedTuple):
+    """What the watch remembers: the last readable observation, how often it repeated, and the usual prediction error."""
+
+    last: dict[str, np.ndarray] | None = None
+    same: int = 0
+    usual: float = 0.0
+    count: int = 0
+
+
 class ObservationWatch:
     """Checks each observation for shape, numbers, standing still, and against what the model predicted. Never raises."""
 
     def __init__(self, spec: Spec, *, frozen_after: int, surprise: float, normaliser: Normaliser | None = None):
         self.spec, self.frozen_after, self.surprise = spec, frozen_after, surprise
-        self.centre = None if normaliser is None else np.asarray(normaliser.mean[...])
-        self.scale = None if normaliser is None else np.asarray(normaliser.scale[...])
-        self.reset()
+        self.reach: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # lowest and highest believable reading by name
+        if normaliser is not None:
+            centre, scale = np.asarray(normaliser.mean[...]), np.asarray(normaliser.scale[...])
+            lowest, highest = (spec.unflatten(centre + sign * FAR * scale) for sign in (-1, 1))
+            self.reach = {name: (np.asarray(lowest[name]), np.asarray(highest[name])) for name in spec.names}
 
-    def reset(self) -> None:
-        """Forget the last observations; what errors are usual stays unknown until it is seen again."""
-        self.last: dict[str, np.ndarray] | None = None
-        self.same = 0
-        self.usual = 0.0
-        self.seen = 0
-
-    def read(self, observation: Any) -> tuple[dict[str, np.ndarray] | None, str | None]:
+    def read(self, seen: Seen, observation: Any) -> tuple[dict[str, np.ndarray] | None, str | None, Seen]:
         """The observation as float32 arrays, or None and what is wrong with it."""
+        arrays = {}
         try:
-            arrays = {name: np.asarray(observation[name]) for name, _ in self.spec.observation}
+            for name, _ in self.spec.observation:
+                arrays[name] = np.asarray(observation[name])
         except Exception as error:
-            return None, f"observation unreadable ({type(error).__name__})"
+            return None, f"observation unreadable ({type(error).__name__})", seen
         for name, shape in self.spec.observation:
-            if arrays[name].dtype.kind not in "fiub":
-                return None, f"observation {name}: dtype {arrays[name].dtype}"
-            if arrays[name].shape != shape:
-                return None, f"observation {name}: shape {arrays[name].shape}"
-            with np.errstate(over="ignore"):
-                arrays[name] = arrays[name].astype(np.float32)
-            if not np.isfinite(arrays[name]).all():
-                return None, f"observation {name}: not finite"
-        if self.centre is not None and self.scale is not None:
-            flat = np.concatenate([arrays[name].ravel() for name, _ in self.spec.observation])
-            if (np.abs(flat - self.centre) > FAR * self.scale).any():
-                return None, "observation out of distribution"
-        still = self.last is not None and all(np.array_equal(arrays[name], self.last[name]) for name in arrays)
-        self.same = self.same + 1 if still else 0
-        self.last = arrays
-        return arrays, None
+            array = arrays[name]
+            if array.dtype.kind not in "fiub":
+                return None, f"observation {name}: dtype {array.dtype}", seen
+            if array.shape != shape:
+                return None, f"observation {name}: shape {array.shape}", seen
+            if array.dtype != np.float32:
+                with np.errstate(over="ignore"):
+                    array = array.astype(np.float32)
+            if not np.isfinite(array).all():
+                return None, f"observation {name}: not finite", seen
+            if self.reach and ((array < self.reach[name][0]) | (array > self.reach[name][1])).any():
+                return None, "observation out of distribution", seen
+            arrays[name] = array.copy()  # whoever owns it may write over it
+        last = seen.last
+        still = last is not None and all(np.array_equal(arrays[name], last[name]) for name in arrays)
+        return arrays, None, seen._replace(last=arrays, same=seen.same + 1 if still else 0)
 
-    def doubt(self, error: float, change: float) -> str | None:
+    def doubt(self, seen: Seen, error: float, change: float) -> tuple[str | None, Seen]:
         """What speaks against the observation last read.
 
         Args:
           error: mean squared distance of its features to the predicted ones.
           change: mean squared distance that the model predicted them to move.
         """
-        if self.same >= self.frozen_after - 1 and change > 1e-6 and error > 0.1 * change:
-            return "observation frozen"
+        if seen.same >= self.frozen_after - 1 and change > 1e-6 and error > 0.1 * change:
+            return "observation frozen", seen
         if not np.isfinite(error):
-            return "prediction not finite"
-        if self.seen >= LEARNED and error > self.surprise * max(self.usual, 1e-9):
-            return "observation out of distribution"
-        self.usual = error if self.seen == 0 else (1 - MEMORY) * self.usual + MEMORY * error
-        self.seen += 1
-        return None
+            return "prediction not finite", seen
+        if seen.count >= LEARNED and error > self.surprise * max(seen.usual, 1e-9):
+            return "observation out of distribution", seen
+        usual = error if seen.count == 0 else (1 - MEMORY) * seen.usual + MEMORY * error
+        return None, seen._replace(usual=usual, count=seen.count + 1)

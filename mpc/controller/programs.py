@@ -11,12 +11,20 @@ from mpc.packing import Structure, unpack
 
 
 class Percept(NamedTuple):
-    """Where the world is, as observed and as predicted, and how far the two are apart."""
+    """Where the world is, as observed and as predicted; `scores` [2] is how far the two are apart, and how far it moved."""
 
     observed: PyTree
     predicted: PyTree
-    error: Float[Array, ""]
-    change: Float[Array, ""]
+    scores: Float[Array, "2"]
+
+
+class Found(NamedTuple):
+    """A finished search: the plan, its actions in environment units, the planner's next state, and whether all are finite."""
+
+    plan: Any
+    actions: Float[Array, "H A"]
+    state: Any
+    sound: Array
 
 
 @partial(jax.jit, static_argnums=1)
@@ -25,29 +33,49 @@ def fresh(leaves: list[Array], structure: Structure, observation: dict[str, Arra
     return unpack(leaves, structure).model.start(observation)
 
 
-@partial(jax.jit, static_argnums=1)
-def perceive(leaves, structure: Structure, latent: PyTree, sent: Array, observation: dict[str, Array]) -> Percept:
-    """One model step after `latent`, in which the action `sent` (environment units) was held."""
-    model = unpack(leaves, structure).model
+def _perceive(model: Any, latent: PyTree, sent: Array, observation: dict[str, Array]) -> Percept:
     action = model.spec.action.normalise(sent)
     observed = model.observe(latent, action, observation)
-    predicted = ahead_of(model, latent, action)
+    predicted = _ahead(model, latent, action)
     now, before, seen = (model.features(x) for x in (predicted, latent, observed))
-    return Percept(observed, predicted, ((now - seen) ** 2).mean(), ((now - before) ** 2).mean())
+    return Percept(observed, predicted, jnp.stack([((now - seen) ** 2).mean(), ((now - before) ** 2).mean()]))
 
 
-def ahead_of(model: Any, latent: PyTree, action: Array) -> PyTree:
+def _ahead(model: Any, latent: PyTree, action: Array) -> PyTree:
     """One step without noise."""
     return model.predict(latent, action, jnp.zeros((0,)))
 
 
+def _react(agent: Any, latent: PyTree, coming: Array) -> Array:
+    latent = _through(agent.model, latent, coming)
+    return agent.model.spec.action.denormalise(agent.policy(agent.model.features(latent)).mean)
+
+
 @partial(jax.jit, static_argnums=1)
-def ahead(leaves, structure: Structure, latent: PyTree, sent: Float[Array, "K A"]) -> PyTree:
-    """The latent when the actions already sent will have had their effect."""
-    model = unpack(leaves, structure).model
-    return jax.lax.fori_loop(
-        0, sent.shape[0], lambda i, latent: ahead_of(model, latent, model.spec.action.normalise(sent[i])), latent
-    )
+def perceive(leaves, structure: Structure, latent: PyTree, sent: Array, observation: dict[str, Array]) -> Percept:
+    """One model step after `latent`, in which the action `sent` (environment units) was held."""
+    return _perceive(unpack(leaves, structure).model, latent, sent, observation)
+
+
+@partial(jax.jit, static_argnums=1)
+def react(leaves, structure: Structure, latent: PyTree, coming: Array) -> Array:
+    """The policy's action, in environment units, for when it will have its effect."""
+    return _react(unpack(leaves, structure), latent, coming)
+
+
+@partial(jax.jit, static_argnums=1)
+def reflex(leaves, structure: Structure, latent: PyTree, sent: Array, coming: Array, observation: dict[str, Array]):
+    """`perceive` and `react` in one: the percept, its scores followed by the actions if observed and if predicted, [2 + 2A]."""
+    agent = unpack(leaves, structure)
+    percept = _perceive(agent.model, latent, sent, observation)
+    actions = [_react(agent, latent, coming) for latent in (percept.observed, percept.predicted)]
+    return percept._replace(scores=jnp.concatenate([percept.scores, *actions]))
+
+
+def _through(model: Any, latent: PyTree, coming: Float[Array, "K A"]) -> PyTree:
+    """The latent when the actions that are on their way have had their effect."""
+    step = lambda latent, action: (_ahead(model, latent, model.spec.action.normalise(action)), None)  # noqa: E731
+    return jax.lax.scan(step, latent, coming)[0]
 
 
 def _problem(agent: Any, rate: Array | None, previous: Array) -> Any:
@@ -63,31 +91,68 @@ def cold(leaves, structure: Structure, rate: Array | None, previous: Array) -> A
     return agent.planner.init(_problem(agent, rate, previous))
 
 
-@partial(jax.jit, static_argnums=1)
-def begin(leaves, structure: Structure, latent, state, elapsed, rate, previous, seed, decision) -> Any:
+def _begin(leaves, structure: Structure, latent, coming, state, elapsed, rate, previous, seed, number) -> Any:
     agent = unpack(leaves, structure)
-    key = jax.random.fold_in(jax.random.key(seed), decision)
+    key = jax.random.fold_in(jax.random.key(seed), number)
+    latent = _through(agent.model, latent, coming)
     return agent.planner.begin(_problem(agent, rate, previous), latent, state, elapsed=elapsed, key=key)
 
 
-@partial(jax.jit, static_argnums=1)
-def improve(leaves, structure: Structure, search, rate, previous) -> Any:
+def _improve(leaves, structure: Structure, search, rate, previous) -> Any:
     agent = unpack(leaves, structure)
     return agent.planner.improve(_problem(agent, rate, previous), search)
 
 
-@partial(jax.jit, static_argnums=1)
-def finish(leaves, structure: Structure, search, rate, previous) -> Any:
-    """The plan, its actions [H, A] in environment units, the planner's next state, and whether all of it is finite."""
+def _finish(leaves, structure: Structure, search, rate, previous) -> Found:
     agent = unpack(leaves, structure)
     plan, state = agent.planner.finish(_problem(agent, rate, previous), search)
     inexact = [x for x in jax.tree.leaves((plan.cost, plan.actions, state)) if jnp.issubdtype(x.dtype, jnp.inexact)]
     sound = jnp.stack([jnp.isfinite(x).all() for x in inexact]).all()
-    return plan, agent.model.spec.action.denormalise(plan.actions), state, sound
+    return Found(plan, agent.model.spec.action.denormalise(plan.actions), state, sound)
+
+
+begin, improve, finish = (jax.jit(function, static_argnums=1) for function in (_begin, _improve, _finish))
+
+
+@jax.jit
+def finite(leaves: list[Array]) -> Array:
+    """Whether every parameter is."""
+    return jnp.stack([jnp.isfinite(x).all() for x in leaves if jnp.issubdtype(x.dtype, jnp.inexact)]).all()
+
+
+# Of N robots, one leading axis each.
 
 
 @partial(jax.jit, static_argnums=1)
-def react(leaves, structure: Structure, latent: PyTree) -> Array:
-    """The policy's action, in environment units."""
-    agent = unpack(leaves, structure)
-    return agent.model.spec.action.denormalise(agent.policy(agent.model.features(latent)).mean)
+def perceive_all(leaves, structure: Structure, latents: PyTree, sent: Array, observations: dict[str, Array]):
+    """The latents as if each had just begun, and the percepts, of N robots."""
+    model = unpack(leaves, structure).model
+    return jax.vmap(model.start)(observations), jax.vmap(partial(_perceive, model))(latents, sent, observations)
+
+
+@jax.jit
+def choose(choice: Array, old: PyTree, new: PyTree, observed: PyTree, predicted: PyTree) -> PyTree:
+    """For each robot the latent that `choice` [N] names: 0 old, 1 new, 2 observed, 3 predicted."""
+
+    def pick(*options):
+        options = jnp.stack(options)
+        return options[choice, jnp.arange(choice.shape[0])]
+
+    return jax.tree.map(pick, old, new, observed, predicted)
+
+
+@partial(jax.jit, static_argnums=1)
+def react_all(leaves, structure: Structure, latents: PyTree, coming: Float[Array, "N K A"]) -> Array:
+    """The policy's actions [N, A]."""
+    return jax.vmap(partial(_react, unpack(leaves, structure)))(latents, coming)
+
+
+def _over_robots(function, axes):
+    return jax.jit(
+        lambda leaves, structure, *rest: jax.vmap(partial(function, leaves, structure), in_axes=axes)(*rest), static_argnums=1
+    )
+
+
+begin_all = _over_robots(_begin, (0, 0, 0, 0, None, 0, None, 0))
+improve_all = _over_robots(_improve, (0, None, 0))
+finish_all = _over_robots(_finish, (0, None, 0))

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mpc.controller.clocks import SimulatedLatency
 from mpc.errors import ControllerError
 from worldmodels.spec import ContinuousAction, Spec
 
@@ -42,19 +43,47 @@ class ControlStatus(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ControllerSettings:
-    """Guarantees and patience.
+class Patience:
+    """How long a controller goes on without what it needs.
 
     Attributes:
-      period: seconds between calls of `step`; at most one model step.
-      deadline: seconds within which `step` answers with the best plan so far; None runs all of the planner's iterations.
-      rate: [A], largest change of an action between two calls, in the environment's units; None for no limit.
-      delay: seconds until an action takes effect; the latent is predicted that far ahead, through the actions already sent.
       lifetime: model steps for which a plan may be followed when no new one is found.
       bridge: calls in a row for which prediction may stand in for a bad observation.
       frozen_after: identical observations in a row that mean a frozen sensor, provided the model predicts a change.
       surprise: times the usual one-step prediction error beyond which an observation is not believed.
+    """
+
+    lifetime: int = 5
+    bridge: int = 3
+    frozen_after: int = 10
+    surprise: float = 100.0
+
+    def check(self) -> None:
+        """Raise `ControllerError`, naming the field that is wrong."""
+        for name in ("lifetime", "bridge"):
+            if not getattr(self, name) >= 0:
+                raise ControllerError(f"{name}={getattr(self, name)}: expected 0 or more.")
+        if not self.frozen_after >= 2 or not self.surprise > 1:
+            raise ControllerError(
+                f"frozen_after={self.frozen_after}, surprise={self.surprise}: expected at least 2 and more than 1."
+            )
+
+
+@dataclass(frozen=True)
+class ControllerSettings:
+    """Guarantees and patience.
+
+    Attributes:
+      period: seconds between calls of `step`: the model's step.
+      deadline: seconds within which `step` answers with the best plan so far; None runs all of the planner's iterations.
+        In asynchronous mode, the seconds that a plan may take in its own thread.
+      rate: [A], largest change of an action between two calls, in the environment's units; None for no limit.
+      delay: seconds until an action takes effect; the latent is predicted that far ahead, through the actions already sent.
+      patience: see `Patience`.
+      fallbacks: the rungs tried where there is no fresh plan, in order; the safe action comes after them.
       safe: the last resort: "zero", "hold" (what was sent last), or a function of the observation that returns an action.
+      asynchronous: plan in a thread of its own; `step` only reads the plan that is there.
+      simulated: latencies of a simulated clock, for decisions that are the same bit for bit on any machine under any load.
       seed: of the search.
     """
 
@@ -62,23 +91,23 @@ class ControllerSettings:
     deadline: float | None = None
     rate: tuple[float, ...] | None = None
     delay: float = 0.0
-    lifetime: int = 5
-    bridge: int = 3
-    frozen_after: int = 10
-    surprise: float = 100.0
+    patience: Patience = Patience()
+    fallbacks: tuple[Rung, ...] = (Rung.SHIFTED, Rung.POLICY)
     safe: str | Callable[[Any], Any] = "zero"
+    asynchronous: bool = False
+    simulated: SimulatedLatency | None = None
     seed: int = 0
 
     def check(self, spec: Spec) -> None:
         """Raise `ControllerError`, naming the field, unless the settings suit the environment of `spec`."""
         if not isinstance(spec.action, ContinuousAction):
             raise ControllerError(f"{spec.environment} has discrete actions: the controller sends continuous ones.")
-        if not 0 < self.period <= 1.01 * spec.seconds_per_step:
+        if not abs(self.period / spec.seconds_per_step - 1) <= 0.01:
             raise ControllerError(
-                f"period={self.period} s: expected more than 0 and at most the model's step of {spec.seconds_per_step} s. "
-                "Call more often, or train a model with a longer action repeat."
+                f"period={self.period} s: expected the model's step, {spec.seconds_per_step} s. "
+                "Call as often, or train a model with another action repeat."
             )
-        if self.deadline is not None and not 0 < self.deadline <= self.period:
+        if self.deadline is not None and not 0 < self.deadline <= (100 if self.asynchronous else 1) * self.period:
             raise ControllerError(f"deadline={self.deadline} s: expected more than 0 and at most the period, {self.period} s.")
         if self.rate is not None:
             rate = np.asarray(self.rate, np.float64)
@@ -86,12 +115,10 @@ class ControllerSettings:
                 raise ControllerError(f"rate={self.rate}: expected {spec.action.shape[0]} finite positive numbers.")
         if not 0 <= self.delay < 100 * spec.seconds_per_step:
             raise ControllerError(f"delay={self.delay} s: expected 0 or more, and less than a hundred model steps.")
-        for name in ("lifetime", "bridge"):
-            if getattr(self, name) < 0:
-                raise ControllerError(f"{name}={getattr(self, name)}: expected 0 or more.")
-        if self.frozen_after < 2 or not self.surprise > 1:
-            raise ControllerError(
-                f"frozen_after={self.frozen_after}, surprise={self.surprise}: expected at least 2 and more than 1."
-            )
+        self.patience.check()
+        if len(set(self.fallbacks)) < len(self.fallbacks) or not set(self.fallbacks) <= {Rung.SHIFTED, Rung.POLICY}:
+            raise ControllerError(f"fallbacks={self.fallbacks}: expected Rung.SHIFTED and Rung.POLICY, each at most once.")
         if not callable(self.safe) and self.safe not in ("zero", "hold"):
             raise ControllerError(f'safe={self.safe!r}: expected "zero", "hold" or a function of the observation.')
+        if not 0 <= self.seed < 2**32:
+            raise ControllerError(f"seed={self.seed}: expected an integer from 0 to 2³²−1.")
