@@ -22,6 +22,7 @@ from benchmarks.export import export
 from benchmarks.learn import learn
 from benchmarks.loader import bench_loader
 from benchmarks.names import planner_named
+from benchmarks.replay import replay
 from benchmarks.runtime import bench_runtime
 from planners import PlannerError
 from worldmodels import manifest
@@ -296,17 +297,17 @@ def bench_control_command(
 
 
 def bench_runtime_command(
-    agents: tuple[Path, ...], decisions: int = 10_000, deadline: float | None = None, json_file: JSONFile = None
+    tasks: tuple[str, ...] = (), methods: tuple[str, ...] = (), again: bool = False, json_file: JSONFile = None
 ) -> None:
-    """The controller under injected faults, into benchmarks/results/runtime.jsonl.
+    """The controller under faults, deadlines and delay, and exports, into benchmarks/results/runtime.jsonl.
 
     Args:
-        agents: folders that `sailplan learn` wrote, RUN/agent.
-        decisions: at least so many of each condition, in whole episodes.
-        deadline: seconds a decision may take; all of the planner's iterations if not given.
-        json_file: write the lines there too.
+        tasks: dm_control's short names; the three of the table if not given. Agents are learned into runs/runtime/.
+        methods: cells by name, as in benchmarks/runtime.py; all if not given.
+        again: measure what is in the file already, too.
+        json_file: write the new lines there too.
     """
-    write_lines(json_file, bench_runtime(list(agents), decisions, deadline))
+    write_lines(json_file, bench_runtime(tasks, methods, again=again))
 
 
 def bench_loader_command(decisions: int = 500_000, updates: int = 1_000, json_file: JSONFile = None) -> None:
@@ -360,6 +361,7 @@ def main() -> None:
         "evaluate": evaluate,
         "distil": distil,
         "export": export,
+        "replay": replay,
         "demo": demo,
         "data": data,
         "bench": bench,

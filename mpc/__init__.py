@@ -4,6 +4,7 @@ from mpc import tasks
 from mpc.agent import Agent, AgentState, PlanningAgent
 from mpc.collection import collect
 from mpc.controller import (
+    BatchController,
     ControlDecision,
     Controller,
     ControllerSettings,
@@ -47,6 +48,7 @@ from mpc.storage import load_agent, load_policy, save_policy
 __all__ = [
     "Agent",
     "AgentState",
+    "BatchController",
     "CollectionError",
     "Combined",
     "ControlDecision",

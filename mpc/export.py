@@ -153,6 +153,42 @@ def _check_parity(agent: PolicyAgent, file: bytes) -> None:
         )
 
 
+def iree_programs(folder: str | Path) -> dict[str, Callable[..., Any]]:
+    """The programs of a StableHLO export compiled by IREE for this machine's CPU, functions of numpy arrays that need no JAX.
+
+    `ExportError` where the `export` extra is missing.
+    """
+    try:
+        from iree import compiler, runtime  # noqa: PLC0415
+    except ImportError as error:
+        raise ExportError("IREE is missing: pip install -c constraints.txt 'sailplan[export]'.") from error
+    load_export(folder)  # refuses what is damaged
+    return {path.stem: _iree_program(path, compiler, runtime) for path in sorted(located(folder).glob("*.stablehlo"))}
+
+
+def _iree_program(path: Path, compiler: Any, runtime: Any) -> Callable[..., Any]:
+    exported = jax_export.deserialize(bytearray(path.read_bytes()))
+    binary = compiler.compile_str(
+        exported.mlir_module(),
+        target_backends=["llvm-cpu"],
+        input_type="stablehlo",
+        extra_args=["--iree-llvmcpu-target-cpu=host"],
+    )
+    module = runtime.load_vm_flatbuffer(binary, driver="local-sync")
+
+    def call(*arguments: Any) -> Any:
+        given, structure = jax.tree.flatten((arguments, {}))
+        if structure != exported.in_tree:
+            raise ExportError(f"{path.name}: arguments of structure {structure}, expected {exported.in_tree}.")
+        arrays = [np.asarray(x, aval.dtype) for x, aval in zip(given, exported.in_avals, strict=True)]
+        kept = [arrays[index] for index in exported.module_kept_var_idx]
+        found = module.main(*kept)
+        found = [x.to_host() for x in (found if isinstance(found, list | tuple) else [found])]
+        return jax.tree.unflatten(exported.out_tree, found)
+
+    return call
+
+
 def _onnx_program(file: bytes) -> Callable[[dict[str, Any]], np.ndarray]:
     try:
         import onnxruntime  # noqa: PLC0415

@@ -1,5 +1,7 @@
 """The controller: what it promises under every fault we can think of, and that it controls."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,12 +9,13 @@ import pytest
 
 import mpc
 import planners
+import worldmodels
 from mpc.controller import ControllerSettings, Patience, Rung, programs
 from mpc.errors import ControllerError
 from mpc.policy import Policy
 from tests import tiny
 from tests.test_agent import reach, true_model
-from worldmodels import SpecError
+from worldmodels import CheckpointError, SpecError
 
 PLANNER = planners.CEM(horizon=8, samples=32, iterations=3, elites=6)
 RATE = 0.5
@@ -103,6 +106,10 @@ def unsound(*arguments):
     return programs.Found(*jax.jit(programs._finish, static_argnums=1)(*arguments)[:3], np.asarray(False))
 
 
+def damaged(packed):
+    return [jnp.full_like(x, jnp.nan) if jnp.issubdtype(x.dtype, jnp.floating) else x for x in packed[0]], packed[1]
+
+
 def failing(*_):
     raise Broken("gone")
 
@@ -147,7 +154,7 @@ def test_an_unsound_plan_is_neither_followed_nor_remembered(monkeypatch):
 def test_parameters_that_turned_nan_are_named_and_mended():
     made = controller(rate=(RATE,))
     made.step(tiny.observation(1.0, 0.0), 0.0)
-    made.flat = [jnp.full_like(x, jnp.nan) if jnp.issubdtype(x.dtype, jnp.floating) else x for x in made.flat[0]], made.flat[1]
+    made.flat = damaged(made.flat)
     decision = made.step(tiny.observation(1.0, 0.0), 0.1)
     assert any("parameters not finite" in fault for fault in decision.status.faults)
     assert np.isfinite(decision.action).all()
@@ -260,3 +267,75 @@ def test_a_plan_may_be_cut_after_any_slice():
     assert decision.timing.slices == 1 and decision.status.rung == Rung.PLAN
     assert jnp.isfinite(decision.plan.cost)
     assert jax.tree.leaves(decision.plan.actions)[0].shape == (8, 1)
+
+
+def test_limits_hold_exactly_however_small_the_rate_is_beside_the_action():
+    rules, random = controller(rate=(3e-7,)).rules, np.random.default_rng(0)
+    memory = rules.begin(np.array([1.9]))
+    for _ in range(300):
+        action = rules.limited(memory, random.choice([np.nan, np.inf, -np.inf, 5.0, -5.0, 1.9], 1))
+        assert abs(np.float64(action[0]) - np.float64(memory.last[0])) <= 3e-7 and abs(action[0]) <= 2.0
+        memory = rules.send(memory, action)
+
+
+def test_after_a_reset_the_rate_holds_from_what_the_robot_has_now():
+    made = controller(2.0, rate=(RATE,))
+    made.reset(sent=np.array([-2.0]))
+    assert made.step(tiny.observation(0.0, 0.0), 0.0).action[0] <= -2.0 + RATE
+    with pytest.raises(SpecError):
+        made.reset(sent=np.array([9.0]))
+
+
+def test_another_task_counts_from_the_next_decision_on_and_a_goal_that_cannot_be_is_refused(monkeypatch):
+    made = controller(0.0)
+    made.warm_up(1)
+    drive(made, 3)
+    made.configure(mpc.goal(tiny.observation(1.0, 0.0)))
+    before = made.flat
+    for goal in (tiny.observation(np.nan, 0.0), {"position": np.zeros(3), "velocity": np.zeros(1)}, {"position": np.zeros(1)}):
+        with pytest.raises(SpecError):
+            made.configure(mpc.goal(goal))
+        with pytest.raises(SpecError):
+            made.set_goal(goal)
+    with pytest.raises(mpc.CostError):
+        made.configure(mpc.goal(tiny.observation(), action_weight=np.nan))
+    with pytest.raises(mpc.CostError):
+        made.configure("run")  # type: ignore[arg-type]
+    with pytest.raises(ControllerError, match="expected numbers"):
+        made.set_cost_weights(action_weight="much")
+    assert made.flat is before
+    assert abs(drive(made, 80, 0.0)[0] - 1.0) < 0.2
+    monkeypatch.setattr(made, "_rehearse", failing)
+    made.configure(mpc.goal(tiny.observation(-1.0, 0.0)))  # the same kind of cost: nothing compiles
+
+
+def test_an_agent_with_a_parameter_that_is_not_finite_is_refused():
+    made = controller(policy=True)
+    made.agent.policy.network.output.kernel[...] = made.agent.policy.network.output.kernel[...] * jnp.nan
+    with pytest.raises(ControllerError, match="NaN or infinite"):
+        mpc.Controller(mpc.PlanningAgent(made.agent.model, made.agent.cost, PLANNER, policy=made.agent.policy), made.settings)
+
+
+def test_an_agent_of_inverted_limits_or_another_version_is_refused_at_load(tmp_path):
+    worldmodels.save(true_model(), tmp_path / "model")
+    path = tmp_path / "model" / "manifest.json"
+    good = path.read_text()
+    inverted, version = json.loads(good), json.loads(good) | {"format": 99}
+    inverted["spec"]["action"]["low"] = [5.0]
+    for content, error in ((inverted, SpecError), (version, CheckpointError)):
+        path.write_text(json.dumps(content))
+        with pytest.raises(error):
+            mpc.Controller.load(tmp_path / "model", PLANNER, ControllerSettings(period=0.1))
+
+
+def test_a_missed_tick_a_late_one_and_stamps_that_stand_or_go_back_are_named():
+    made = controller()
+    named = [made.step(tiny.observation(1.0 + 0.01 * i), t).status.faults for i, t in enumerate((0.0, 0.1, 0.4, 0.4, 0.2))]
+    assert named == [(), (), ("ticks missed",), ("time repeated",), ("time went backwards",)]
+
+
+def test_counts_are_bounded_whatever_messages_errors_carry(monkeypatch):
+    made = controller()
+    for index in range(1200):
+        made._count(Rung.SAFE, [f"fault {index}"])
+    assert len(made.counts) <= 1001 and made.counts["other faults"] > 100

@@ -1,5 +1,6 @@
 """The controller that can be left running: deadlines, limits, fallbacks, and no exception out of the loop."""
 
+from mpc.controller.batch import BatchController
 from mpc.controller.clocks import SimulatedLatency
 from mpc.controller.controller import ControlDecision, Controller, Timing
 from mpc.controller.recorder import FlightRecorder
@@ -7,6 +8,7 @@ from mpc.controller.replay import Log, Replay
 from mpc.controller.settings import ControllerSettings, ControlStatus, Patience, Rung
 
 __all__ = [
+    "BatchController",
     "ControlDecision",
     "ControlStatus",
     "Controller",

@@ -29,6 +29,7 @@ class Configuration:
     reflex: Any
     intact: Any
     _critic: Any = None
+    _rehearsed: frozenset[Any] = frozenset()
 
     def take(self, agent: PlanningAgent | PolicyAgent) -> None:
         """Act by `agent`. `ControllerError` where a parameter is not finite."""
@@ -76,7 +77,9 @@ class Configuration:
         if isinstance(cost, costs.GoalCost):
             return {"action_weight": cost.action_weight}
         if not isinstance(cost, costs.FunctionTaskCost):
-            raise ControllerError(f"the cost is {type(cost).__name__}: expected one made by mpc.cost(function, ...) or mpc.goal.")
+            raise ControllerError(
+                f"the cost is {type(cost).__name__}: expected one made by mpc.cost(function, ...) or mpc.goal."
+            )
         return dict(cost.parameters)
 
     def configure(self, task: costs.TaskCost) -> None:
@@ -86,11 +89,21 @@ class Configuration:
         """
         if not isinstance(self.agent, PlanningAgent):
             raise ControllerError(f"{type(self.agent).__name__} is driven by no cost: expected an agent that plans.")
+        if isinstance(task, costs.GoalCost):
+            self.agent.model.spec.check_observation(task.goal)
         costs.check(self.agent.model, task, self.rules.nothing)  # type: ignore[attr-defined]
-        before, critic = self.flat, self._critic if isinstance(task, costs.LearnedCost) else None
-        self.take(replace(self.agent, cost=task, critic=critic))
-        if self.flat[1] != before[1]:
-            self._rehearse(1)  # type: ignore[attr-defined]
+        before, critic = self.agent, self._critic if isinstance(task, costs.LearnedCost) else None
+        self.take(replace(before, cost=task, critic=critic))
+        if self.flat[1] not in self._rehearsed:
+            try:
+                self._rehearse(1)
+            except Exception:
+                self.take(before)
+                raise
+
+    def _rehearse(self, repeats: int) -> None:
+        """Compile what deciding by `flat` takes."""
+        self._rehearsed = self._rehearsed | {self.flat[1]}
 
     def _drive_by(self, cost: Any) -> None:
         self.take(replace(self.agent, cost=cost))

@@ -62,7 +62,9 @@ class Controller(Configuration):
       counts: decisions by rung's name and faults by their words, since construction.
     """
 
-    def __init__(self, agent: PlanningAgent | PolicyAgent, settings: ControllerSettings, *, recorder: FlightRecorder | None = None):
+    def __init__(
+        self, agent: PlanningAgent | PolicyAgent, settings: ControllerSettings, *, recorder: FlightRecorder | None = None
+    ):
         if not isinstance(agent, PlanningAgent | PolicyAgent):
             raise ControllerError(f"agent={type(agent).__name__}: expected an mpc.PlanningAgent or an mpc.PolicyAgent.")
         settings.check(agent.model.spec)
@@ -220,5 +222,6 @@ class Controller(Configuration):
                 found = searcher.run(self.flat, request(rules, memory, 2 * index + tick, lead=self._lead))
                 memory = memory._replace(warm=found.warm)
             taken.append((searcher.begin, searcher.improve, searcher.finish))
+        super()._rehearse(repeats)
         if searcher is not None:
             searcher.begin, searcher.improve, searcher.finish = np.median(taken[1:] or taken, axis=0).tolist()

@@ -77,9 +77,7 @@ def decide(
     faults: list[str] = []
     memory, elapsed = mind.rules.clocked(memory, time, faults)
     try:
-        memory, usable, reaction = given.attempt(
-            "perception", lambda: _perceive(mind, memory, observation, elapsed, faults)
-        )
+        memory, usable, reaction = given.attempt("perception", lambda: _perceive(mind, memory, observation, elapsed, faults))
     except Failure as failure:
         faults.append(str(failure))
         memory, usable, reaction = memory._replace(latent=None), False, None
@@ -156,9 +154,7 @@ def _receive(memory: Memory, arrivals: list[Arrival], faults: list[str]) -> tupl
         elif arrival.searched is not None and arrival.request is not None:
             if arrival.searched.sound:
                 plan = arrival.searched.plan
-                memory = memory._replace(
-                    coming=Course(arrival.searched.actions, arrival.request.start, arrival.request.number)
-                )
+                memory = memory._replace(coming=Course(arrival.searched.actions, arrival.request.start, arrival.request.number))
             else:
                 faults.append("no sound plan")
     coming = memory.coming

@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from worldmodels.normaliser import Normaliser
@@ -29,7 +30,7 @@ class ObservationWatch:
         self.reach: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # lowest and highest believable reading by name
         if normaliser is not None:
             centre, scale = np.asarray(normaliser.mean[...]), np.asarray(normaliser.scale[...])
-            lowest, highest = (spec.unflatten(centre + sign * FAR * scale) for sign in (-1, 1))
+            lowest, highest = (spec.unflatten(jnp.asarray(centre + sign * FAR * scale)) for sign in (-1, 1))
             self.reach = {name: (np.asarray(lowest[name]), np.asarray(highest[name])) for name in spec.names}
 
     def read(self, seen: Seen, observation: Any) -> tuple[dict[str, np.ndarray] | None, str | None, Seen]:
@@ -38,12 +39,12 @@ class ObservationWatch:
         try:
             for name, _ in self.spec.observation:
                 arrays[name] = np.asarray(observation[name])
-        except Exception as error:
-            return None, f"observation unreadable ({type(error).__name__})", seen
+        except Exception:
+            return None, "observation unreadable", seen
         for name, shape in self.spec.observation:
             array = arrays[name]
             if array.dtype.kind not in "fiub":
-                return None, f"observation {name}: dtype {array.dtype}", seen
+                return None, f"observation {name}: not numbers", seen
             if array.shape != shape:
                 return None, f"observation {name}: shape {array.shape}", seen
             if array.dtype != np.float32:

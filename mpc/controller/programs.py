@@ -84,9 +84,7 @@ def _problem(agent: Any, rate: Array | None, previous: Array) -> Any:
     return agent.problem(rate=rate, previous=agent.model.spec.action.normalise(previous))
 
 
-@partial(jax.jit, static_argnums=1)
-def cold(leaves, structure: Structure, rate: Array | None, previous: Array) -> Any:
-    """The planner's state before any plan."""
+def _cold(leaves, structure: Structure, rate: Array | None, previous: Array) -> Any:
     agent = unpack(leaves, structure)
     return agent.planner.init(_problem(agent, rate, previous))
 
@@ -111,7 +109,7 @@ def _finish(leaves, structure: Structure, search, rate, previous) -> Found:
     return Found(plan, agent.model.spec.action.denormalise(plan.actions), state, sound)
 
 
-begin, improve, finish = (jax.jit(function, static_argnums=1) for function in (_begin, _improve, _finish))
+cold, begin, improve, finish = (jax.jit(function, static_argnums=1) for function in (_cold, _begin, _improve, _finish))
 
 
 @jax.jit
@@ -124,10 +122,22 @@ def finite(leaves: list[Array]) -> Array:
 
 
 @partial(jax.jit, static_argnums=1)
+def begin_latents(leaves, structure: Structure, observations: dict[str, Array]) -> PyTree:
+    """The latents of first observations."""
+    return jax.vmap(unpack(leaves, structure).model.start)(observations)
+
+
+@partial(jax.jit, static_argnums=1)
 def perceive_all(leaves, structure: Structure, latents: PyTree, sent: Array, observations: dict[str, Array]):
     """The latents as if each had just begun, and the percepts, of N robots."""
     model = unpack(leaves, structure).model
     return jax.vmap(model.start)(observations), jax.vmap(partial(_perceive, model))(latents, sent, observations)
+
+
+@jax.jit
+def where(flags: Array, yes: PyTree, no: PyTree) -> PyTree:
+    """For each robot the one or the other, by `flags` [N]."""
+    return jax.tree.map(lambda a, b: jnp.where(flags.reshape(-1, *[1] * (a.ndim - 1)), a, b), yes, no)
 
 
 @jax.jit
@@ -153,6 +163,7 @@ def _over_robots(function, axes):
     )
 
 
+cold_all = _over_robots(_cold, (None, 0))
 begin_all = _over_robots(_begin, (0, 0, 0, 0, None, 0, None, 0))
 improve_all = _over_robots(_improve, (0, None, 0))
 finish_all = _over_robots(_finish, (0, None, 0))

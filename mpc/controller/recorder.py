@@ -172,13 +172,12 @@ def tree(value: Any) -> Any:
 
 
 def _copied(observation: Any) -> Any:
-    """An observation that could not be read, as it was given, or what can be said of it."""
+    """An observation that could not be read, so that reading it again finds the same wrong with it: texts for what is no number."""
     try:
-        copied = {str(name): np.array(value) for name, value in observation.items()}
-        records.encode(copied)
+        arrays = {str(name): np.array(value) for name, value in observation.items()}
     except Exception:
-        return {"unreadable": repr(observation)[:200]}
-    return copied
+        return None
+    return {name: array if array.dtype.kind in "fiub" else np.array(repr(array)[:100]) for name, array in arrays.items()}
 
 
 def _events(name: str, value: Any) -> Any:

@@ -66,10 +66,7 @@ def decode(payload: bytes) -> Any:
 
 def frame(payload: bytes) -> bytes:
     """`payload` as it stands in a file; long ones compressed."""
-    if len(payload) > 1 << 15:
-        payload = b"z" + zlib.compress(payload, 1)
-    else:
-        payload = b"p" + payload
+    payload = b"z" + zlib.compress(payload, 1) if len(payload) > 1 << 15 else b"p" + payload
     return HEAD.pack(MAGIC, len(payload), zlib.crc32(payload)) + payload
 
 

@@ -10,7 +10,6 @@ import numpy as np
 
 import planners
 from mpc import costs
-from mpc.agent import PlanningAgent
 from mpc.controller import programs, records
 from mpc.controller.circumstances import Replayed
 from mpc.controller.clocks import SimulatedLatency, WallClock
@@ -68,7 +67,9 @@ class Log:
             self.settings = _settings(self.manifest.settings["controller"])
             planner = _planner(self.manifest.settings["planner"])
         except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise LogError(f"{folder}: settings of another version ({error!r}). Replay with the version that wrote it.") from error
+            raise LogError(
+                f"{folder}: settings of another version ({error!r}). Replay with the version that wrote it."
+            ) from error
         self.agent = self._agent(planner) if agent is None else agent
         if weights_checksum(self.agent) != self.manifest.settings["weights"]:
             raise LogError(f"{folder}: the agent's weights are not those that decided. Give the agent that was recorded.")
@@ -131,8 +132,10 @@ class Log:
         )
         searched = given.searched
         for arrival in events.get("arrivals", []):
-            cost = None if arrival.request is None else asked.get(arrival.request.number)
-            if cost is not None and arrival.searched is not None and self.searcher is not None:
+            if arrival.request is None or arrival.searched is None or self.searcher is None:
+                continue
+            cost = asked.get(arrival.request.number)
+            if cost is not None:
                 flat = self._mind({**record, "cost": cost, "damaged": [{}, {}]}).flat
                 searched = self.searcher.run(flat, arrival.request, slices=arrival.searched.slices)
                 same = searched.actions.tobytes() == arrival.searched.actions.tobytes()

@@ -35,7 +35,9 @@ class Warm:
         """`request`, from where the last search ended."""
         if request.generation != self.generation:
             self.state, self.generation = None, request.generation
-        return request._replace(warm=self.state, elapsed=max(0.0, request.start - self.start) if self.state is not None else 0.0)
+        return request._replace(
+            warm=self.state, elapsed=max(0.0, request.start - self.start) if self.state is not None else 0.0
+        )
 
     def after(self, arrival: Arrival) -> None:
         sound = arrival.searched is not None and arrival.searched.sound
