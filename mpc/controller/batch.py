@@ -107,7 +107,7 @@ class BatchController(Configuration):
             memory, view = self.rules.look(memory, observations[i], elapsed)
             self.memories[i] = memory
             views.append(view)
-        arrays = {n: np.stack([(v.arrays or self.rules.nothing)[n] for v in views]) for n in self.spec.names}
+        arrays = self._by_name(np.stack([view.flat for view in views]))
         sent = np.stack([memory.sent[0] for memory in self.memories])
         old = self._latents if known else programs.begin_latents(*self.flat, arrays)
         new, percepts = programs.perceive_all(*self.flat, old, sent, arrays)
@@ -127,6 +127,11 @@ class BatchController(Configuration):
                 self.memories[i] = memory._replace(latent=i if sound else None)
         self._latents = programs.choose(choice, old, new, percepts.observed, percepts.predicted)
         return usable
+
+    def _by_name(self, flat: np.ndarray) -> dict[str, np.ndarray]:
+        """Observations [N, size] by name, [N, *shape]."""
+        rows = [self.rules.watch.arrays(row) for row in flat]
+        return {name: np.stack([row[name] for row in rows]) for name in self.spec.names}
 
     def _try_to_plan(self, usable: np.ndarray, began: float, number: int, faults: list[list[str]]):
         try:

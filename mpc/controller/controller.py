@@ -21,7 +21,7 @@ from mpc.controller.clocks import SimulatedClock, WallClock
 from mpc.controller.configuring import Configuration
 from mpc.controller.deciding import Mind, decide, lost
 from mpc.controller.recorder import FlightRecorder
-from mpc.controller.robot import Rules
+from mpc.controller.robot import Look, Rules, View
 from mpc.controller.searching import SLACK, Searcher, request
 from mpc.controller.settings import ControllerSettings, ControlStatus, Rung
 from mpc.controller.thinking import PlanningThread, SimulatedThread, Thinker, lead
@@ -205,12 +205,13 @@ class Controller(Configuration):
         for index in range(repeats + 1):
             memory = rules.begin()
             memory = memory._replace(latent=programs.fresh(*self.flat, rules.nothing))
-            percept = programs.perceive(*self.flat, memory.latent, memory.sent[0], rules.nothing)
+            given = rules.packed(memory, View(Look.COMPARED, rules.zeros, None))
+            percept = programs.perceive(*self.flat, memory.latent, given)
             memory = memory._replace(latent=percept.observed)
             if self.reflex is not None:
                 jax.block_until_ready(
                     (
-                        programs.reflex(*self.reflex, memory.latent, memory.sent[0], memory.sent[1:], rules.nothing),
+                        programs.reflex(*self.reflex, memory.latent, given),
                         programs.react(*self.reflex, memory.latent, memory.sent[1:]),
                     )
                 )

@@ -3,6 +3,7 @@
 Circumstances are what no memory can tell: how much time there was, what failed, what the planning thread had ready.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -116,18 +117,18 @@ def _perceive(mind: Mind, memory: Memory, observation: Any, elapsed: float, faul
         faults.append(view.fault or "no observation")
         return memory, False, None
     if view.look is Look.FRESH:
-        return memory._replace(latent=programs.fresh(*mind.flat, view.arrays), blind=0), True, None
-    sent, reaction = memory.sent[0], None
+        return memory._replace(latent=programs.fresh(*mind.flat, mind.rules.watch.arrays(view.flat)), blind=0), True, None
+    given, reaction = mind.rules.packed(memory, view), None
     if mind.plans or mind.reflex is None:
-        percept = programs.perceive(*mind.flat, memory.latent, sent, view.arrays)
+        percept = programs.perceive(*mind.flat, memory.latent, given)
     else:
-        percept = programs.reflex(*mind.reflex, memory.latent, sent, memory.sent[1:], view.arrays)
+        percept = programs.reflex(*mind.reflex, memory.latent, given)
     error, change, *actions = np.asarray(percept.scores).tolist()
     memory, believe, usable = mind.rules.judge(memory, view, error, change, faults)
     if actions:
         half = len(actions) // 2
         reaction = np.array(actions[:half] if believe else actions[half:], np.float32)
-    if not np.isfinite(error):
+    if not math.isfinite(error):
         return memory._replace(latent=None), False, reaction
     return memory._replace(latent=percept.observed if believe else percept.predicted), usable, reaction
 

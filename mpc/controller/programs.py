@@ -52,24 +52,32 @@ def _react(agent: Any, latent: PyTree, coming: Array) -> Array:
 
 
 @partial(jax.jit, static_argnums=1)
-def perceive(leaves, structure: Structure, latent: PyTree, sent: Array, observation: dict[str, Array]) -> Percept:
-    """One model step after `latent`, in which the action `sent` (environment units) was held."""
-    return _perceive(unpack(leaves, structure).model, latent, sent, observation)
+def perceive(leaves, structure: Structure, latent: PyTree, given: Float[Array, " G"]) -> Percept:
+    """One model step after `latent`; `given` is the observation, flat, and the actions on their way: one array is one transfer."""
+    model = unpack(leaves, structure).model
+    observation, sent = _given(model.spec, given)
+    return _perceive(model, latent, sent[0], observation)
+
+
+@partial(jax.jit, static_argnums=1)
+def reflex(leaves, structure: Structure, latent: PyTree, given: Float[Array, " G"]) -> Percept:
+    """`perceive` and `react` in one: the scores are followed by the actions if observed and if predicted, [2 + 2A]."""
+    agent = unpack(leaves, structure)
+    observation, sent = _given(agent.model.spec, given)
+    percept = _perceive(agent.model, latent, sent[0], observation)
+    actions = [_react(agent, latent, sent[1:]) for latent in (percept.observed, percept.predicted)]
+    return percept._replace(scores=jnp.concatenate([percept.scores, *actions]))
+
+
+def _given(spec: Any, given: Float[Array, " G"]) -> tuple[dict[str, Array], Float[Array, "K A"]]:
+    """The observation, and the actions sent (environment units), oldest first: the first was held until now."""
+    return spec.unflatten(given[: spec.size]), given[spec.size :].reshape(-1, *spec.action.shape)
 
 
 @partial(jax.jit, static_argnums=1)
 def react(leaves, structure: Structure, latent: PyTree, coming: Array) -> Array:
     """The policy's action, in environment units, for when it will have its effect."""
     return _react(unpack(leaves, structure), latent, coming)
-
-
-@partial(jax.jit, static_argnums=1)
-def reflex(leaves, structure: Structure, latent: PyTree, sent: Array, coming: Array, observation: dict[str, Array]):
-    """`perceive` and `react` in one: the percept, its scores followed by the actions if observed and if predicted, [2 + 2A]."""
-    agent = unpack(leaves, structure)
-    percept = _perceive(agent.model, latent, sent, observation)
-    actions = [_react(agent, latent, coming) for latent in (percept.observed, percept.predicted)]
-    return percept._replace(scores=jnp.concatenate([percept.scores, *actions]))
 
 
 def _through(model: Any, latent: PyTree, coming: Float[Array, "K A"]) -> PyTree:

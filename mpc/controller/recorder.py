@@ -81,7 +81,7 @@ class FlightRecorder:
             return "flight recorder behind: a decision is not recorded"
         self._written.clear()
         read = outcome.memory.seen.last
-        given = _copied(observation) if read is None or read is before.seen.last else read
+        given = _copied(observation) if read is None or read is before.seen.last else controller.rules.watch.arrays(read)
         self._record = (
             (getattr(controller.agent, "cost", None), controller.intact, mind),
             (before, given, time, events),

@@ -59,10 +59,10 @@ class Look(enum.Enum):
 
 
 class View(NamedTuple):
-    """`Look`, the observation [by name] or what stands in for it, and what is wrong with what was given."""
+    """`Look`, the observation, flat, or what stands in for it, and what is wrong with what was given."""
 
     look: Look
-    arrays: dict[str, np.ndarray] | None
+    flat: np.ndarray
     fault: str | None
 
 
@@ -76,11 +76,16 @@ class Rules:
         self.rate = None if settings.rate is None else np.asarray(settings.rate, np.float64)
         self.normalised_rate = None if self.rate is None else (self.rate / ((self.high - self.low) / 2)).astype(np.float32)
         self.pending = round(settings.delay / spec.seconds_per_step)
-        self.nothing = {name: np.zeros(shape, np.float32) for name, shape in spec.observation}
+        self.zeros = np.zeros(spec.size, np.float32)
         patience = settings.patience
         self.watch = ObservationWatch(
             spec, frozen_after=patience.frozen_after, surprise=patience.surprise, normaliser=normaliser
         )
+
+    @property
+    def nothing(self) -> dict[str, np.ndarray]:
+        """An observation of zeros."""
+        return self.watch.arrays(self.zeros)
 
     def begin(self, sent: Any = None, seen: Seen | None = None) -> Memory:
         """The memory of a robot that was last sent `sent` (zero if not given); of `seen` only what errors are usual is kept."""
@@ -113,15 +118,20 @@ class Rules:
 
     def look(self, memory: Memory, observation: Any, elapsed: float) -> tuple[Memory, View]:
         """Read the observation and say how the latent is to be found."""
-        arrays, fault, seen = self.watch.read(memory.seen, observation)
+        flat, fault, seen = self.watch.read(memory.seen, observation)
         memory = memory._replace(seen=seen)
+        if flat is None:
+            stand_in = self.zeros if seen.last is None else seen.last
+            return memory, View(Look.LOST if memory.latent is None else Look.BLIND, stand_in, fault)
         if memory.latent is None:
-            return memory, View(Look.LOST if arrays is None else Look.FRESH, arrays, fault)
-        if arrays is None:
-            return memory, View(Look.BLIND, seen.last or self.nothing, fault)
+            return memory, View(Look.FRESH, flat, fault)
         if not 0.5 <= elapsed <= 1.5 and seen.same < self.settings.patience.frozen_after - 1:
-            return memory, View(Look.FRESH, arrays, None)  # not one model step: the prediction has nothing to say of it
-        return memory, View(Look.COMPARED, arrays, None)
+            return memory, View(Look.FRESH, flat, None)  # not one model step: the prediction has nothing to say of it
+        return memory, View(Look.COMPARED, flat, None)
+
+    def packed(self, memory: Memory, view: View) -> np.ndarray:
+        """What perception is given, as one array: the observation, flat, then the actions sent."""
+        return np.concatenate((view.flat, memory.sent.ravel()))
 
     def judge(self, memory: Memory, view: View, error: float, change: float, faults: list[str]) -> tuple[Memory, bool, bool]:
         """Also returns whether to believe the observation rather than the prediction, and whether to plan from it."""
