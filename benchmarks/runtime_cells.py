@@ -77,7 +77,7 @@ def controller_of(folder: Path, setting: Setting) -> mpc.Controller:
 def _drive(folder: Path, setting: Setting) -> dict[str, Any]:
     made = controller_of(folder, setting)
     faults = Faults(made, setting.share, FIRST_SEED, setting.kinds)
-    environment = mpc.make(made.spec.environment, action_repeat=made.spec.action_repeat)
+    environment = mpc.make_for(made.spec)
     tally = {"exceptions": 0, "limit_violations": 0}
     returns, timings, began = [], [], time.perf_counter()
     while len(timings) < setting.decisions:
@@ -155,7 +155,7 @@ def _policy_controller(folder: Path) -> tuple[mpc.Controller, list[dict[str, np.
     agent = mpc.PolicyAgent(planning.model, planning.policy)
     made = mpc.Controller(agent, ControllerSettings(period=agent.model.spec.seconds_per_step))
     made.warm_up()
-    environment = mpc.make(made.spec.environment, action_repeat=made.spec.action_repeat)
+    environment = mpc.make_for(made.spec)
     observation, done, seen = environment.reset(FIRST_SEED), False, []
     while not done:
         seen.append(observation)
