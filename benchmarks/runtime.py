@@ -30,7 +30,7 @@ from mpc.learning import learn as learn_in
 
 RESULTS = results.RESULTS / "runtime.jsonl"
 RUNS = Path("runs/runtime")
-TASKS = ("cartpole-swingup", "reacher-easy", "cheetah-run")
+TASKS = ("cartpole-swingup", "walker-walk", "cheetah-run")
 FRAMES = 25_000
 DELAY = 0.04
 
