@@ -253,6 +253,7 @@ def bench_planners(
     budgets: tuple[int, ...] = (),
     seeds: int = 10,
     resume: bool = False,
+    retimed: bool = False,
     minutes: float = float("inf"),
     json_file: JSONFile = None,
 ) -> None:
@@ -265,10 +266,13 @@ def bench_planners(
         budgets: trajectories a decision, as in benchmarks/planner_bench.py; all if not given.
         seeds: keys or episodes that a cell averages over.
         resume: leave out cells measured over as many seeds before, and use the models trained before.
+        retimed: measure no cell, only the decision times of those measured before, in turn.
         minutes: begin no cell after so long.
         json_file: write the new lines there too.
     """
-    lines = planner_bench.bench_planners(tasks, methods, models, budgets, seeds, resume=resume, minutes=minutes)
+    lines = planner_bench.bench_planners(
+        tasks, methods, models, budgets, seeds, resume=resume, retimed=retimed, minutes=minutes
+    )
     write_lines(json_file, lines)
 
 

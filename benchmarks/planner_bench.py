@@ -36,7 +36,7 @@ from mpc.evaluation import confidence_interval, time_decisions
 RESULTS = results.RESULTS / "planners.jsonl"
 PICTURE = Path(__file__).resolve().parent.parent / "docs" / "images" / "planners.svg"
 VIOLATION_WEIGHT = 1000.0  # above the sum of the wall's multipliers
-RETIMING, WARM_UP = 15.0, 3  # seconds in which a task's decisions are timed in turn; decisions before them
+RETIMING, WARM_UP = 15.0, 3  # seconds in which the decisions of one task and model are timed in turn; decisions before them
 SCALARS = (bool, int, float, str)
 console = Console()
 
@@ -131,23 +131,33 @@ def cell_of(line: dict[str, Any]) -> Cell:
 
 
 def finished(cell: Cell, seeds: int, lines: Sequence[dict[str, Any]]) -> bool:
-    """Whether the results hold this cell over at least as many seeds."""
+    """Whether the results hold this cell over at least as many seeds, and on the model that would be used now."""
+    if cell.model == "jepa" and not (planner_cells.MODELS / cell.task / "model").exists():
+        return False  # another will be trained, and returns on two models cannot be compared
     return any(line["episodes"] >= seeds and cell_of(line) == cell for line in lines)
 
 
-def retime(task: str, seconds: float = RETIMING) -> None:
-    """Decision times of all JEPA cells of a task anew, in turn in one run, so that their ratios can be trusted."""
-    lines = [line for line in results.read_lines(RESULTS) if line["task"] == task and line["model"] == "jepa"]
-    timings = interleaved({str(number): decision(cell_of(line)) for number, line in enumerate(lines)}, seconds=seconds)
-    for number, line in enumerate(lines):
-        timing = timings[str(number)]
-        results.write_line(RESULTS, {**line, "decision_ms_p50": timing.p50, "decision_ms_p99": timing.p99})
+def retime(wanted: Sequence[Cell]) -> list[dict[str, Any]]:
+    """Decision times of those of `wanted` that were measured, anew: all of one task and model in turn, so that ratios can be trusted."""
+    chosen = [line for line in results.read_lines(RESULTS) if cell_of(line) in wanted]
+    new = []
+    for task, model in dict.fromkeys((line["task"], line["model"]) for line in chosen):
+        lines = [line for line in chosen if (line["task"], line["model"]) == (task, model)]
+        timings = interleaved({str(number): decision(cell_of(line)) for number, line in enumerate(lines)}, seconds=RETIMING)
+        for number, line in enumerate(lines):
+            timing = timings[str(number)]
+            new.append(results.write_line(RESULTS, {**line, "decision_ms_p50": timing.p50, "decision_ms_p99": timing.p99}))
+            console.print(f"{task}, {model}: {line['method']}, {timing.p50:.3g} ms", highlight=False)
+    return new
 
 
 def decision(cell: Cell) -> Callable[[], Any]:
-    """One warm decision of the cell's agent, over and over."""
+    """One decision of the cell, over and over: a cold plan of an analytic problem, a warm one of an agent."""
     where = place(cell.task, cell.model, cell.horizon)
     planner = at_budget(cell.method, horizon=cell.horizon, trajectories=cell.trajectories, size=where.size)
+    if where.case:
+        cold, key = planner.init(where.problem), jax.random.key(0)
+        return lambda: planners.plan(planner, where.problem, where.case.latent, cold, elapsed=0.0, key=key)  # type: ignore[union-attr]
     agent = mpc.PlanningAgent(where.model, where.cost, planner)
     observation = where.environment.reset(FIRST_SEED)  # type: ignore[union-attr]
     state = agent.reset(observation)
@@ -180,6 +190,7 @@ def bench_planners(
     budgets: tuple[int, ...] = (),
     seeds: int = 10,
     resume: bool = False,
+    retimed: bool = False,
     minutes: float = float("inf"),
 ) -> list[dict[str, Any]]:
     """Measure the cells and draw docs/images/planners.svg from all that were ever measured; returns the new lines.
@@ -188,18 +199,22 @@ def bench_planners(
       tasks, methods, models, budgets: those to measure, budgets in trajectories a decision; all if empty.
       seeds: keys or episodes a cell averages over.
       resume: leave out cells that stand in the results already, over as many seeds, and use the models trained before.
+      retimed: measure no cell, only the decision times of those that stand in the results.
       minutes: begin no cell after so long.
     """
     wanted = cells(tasks, methods, models, budgets)
-    if resume:
-        lines = results.read_lines(RESULTS)
-        wanted = [cell for cell in wanted if not finished(cell, seeds, lines)]
+    if retimed:
+        new = retime(wanted)
     else:
-        for task in {cell.task for cell in wanted if cell.model == "jepa"}:
-            shutil.rmtree(planner_cells.MODELS / task, ignore_errors=True)
-    new = list(measured(wanted, seeds, minutes))
-    for task in sorted({line["task"] for line in new if line["model"] == "jepa"}):
-        retime(task)
+        if resume:
+            lines = results.read_lines(RESULTS)
+            wanted = [cell for cell in wanted if not finished(cell, seeds, lines)]
+        else:
+            for task in {cell.task for cell in wanted if cell.model == "jepa"}:
+                shutil.rmtree(planner_cells.MODELS / task, ignore_errors=True)
+        new = list(measured(wanted, seeds, minutes))
+        fresh = {line["task"] for line in new if line["model"] == "jepa"}
+        retime([cell for cell in cells(models=["jepa"]) if cell.task in fresh])
     lines = results.read_lines(RESULTS)
     if lines:
         console.print(f"the picture: {plots.plot_planners(lines, PICTURE)}")

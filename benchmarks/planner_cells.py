@@ -25,17 +25,43 @@ FIRST_SEED = 20_000
 
 @dataclass(frozen=True)
 class Task:
-    """A dm_control task and how far to plan on it, in decisions of `ACTION_REPEAT` frames."""
+    """A dm_control task, how far to plan on it in decisions of `ACTION_REPEAT` frames, and how its JEPA is trained.
+
+    Attributes:
+      random_episodes, rounds, episodes: as in `demo.DemoSettings`. A task whose target moves from episode to episode
+        (reacher) needs many of them rather than many frames of one.
+    """
 
     name: str
     horizon: int
+    random_episodes: int = 5
+    rounds: int = 6
+    episodes: int = 2
 
     @property
     def environment(self) -> str:
         return f"dm_control/{self.name}-v0"
 
+    @property
+    def recipe(self) -> demo.DemoSettings:
+        """As the demo trains, with a collector of this horizon."""
+        return demo.DemoSettings(
+            task=self.environment,
+            random_episodes=self.random_episodes,
+            rounds=self.rounds,
+            episodes=self.episodes,
+            collector=planners.ICEM(self.horizon, samples=128),
+        )
 
-TASKS = {task.name: task for task in (Task("cartpole-swingup", 30), Task("reacher-easy", 20), Task("cheetah-run", 15))}
+
+TASKS = {
+    task.name: task
+    for task in (
+        Task("cartpole-swingup", 30),
+        Task("reacher-easy", 20, random_episodes=16, rounds=6, episodes=6),
+        Task("cheetah-run", 15),
+    )
+}
 BUDGETS = {"analytic": (64, 512, 4096), "simulator": (32, 128), "jepa": (16, 32, 64, 256, 1024)}
 """Trajectories in one decision."""
 REFERENCE = ("cartpole-swingup", "jepa", "icem", 20, 1024)
@@ -123,6 +149,6 @@ def trained(task: Task, environment: mpc.Environment, settings: demo.DemoSetting
     if not (folder / "model").exists():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        recipe = settings or demo.DemoSettings(task=task.environment, collector=planners.ICEM(task.horizon, samples=128))
-        worldmodels.save(demo.learn(environment, recipe, demo.Journal(folder), folder, seed=0), folder / "model")
+        learned = demo.learn(environment, settings or task.recipe, demo.Journal(folder), folder, seed=0)
+        worldmodels.save(learned, folder / "model")
     return worldmodels.load(folder / "model")

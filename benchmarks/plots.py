@@ -141,14 +141,14 @@ def plot_planners(lines: Sequence[dict], path: Path) -> Path:
         raise ValueError(f"{text} Expected the lines of benchmarks/results/planners.jsonl.")
     methods = sorted({line["method"] for block in blocks.values() for line in block})
     columns = max(len(group(block, "task")) for block in blocks.values())
-    with _drawing() as make_figure:
+    with drawing() as make_figure:
         figure = make_figure(figsize=(0.6 + 3.4 * columns, 0.4 + 5.2 * len(blocks)), layout="constrained")
         panels = figure.subplots(2 * len(blocks), columns, squeeze=False)
         for place, ((model,), block) in enumerate(sorted(blocks.items())):
             _draw_block(panels[2 * place : 2 * place + 2], model, block, methods)
         legend = {name: one for axes in panels.flat for one, name in zip(*axes.get_legend_handles_labels(), strict=True)}
         figure.legend(legend.values(), legend.keys(), loc="outside upper center", ncols=min(len(legend), 2 + 2 * columns))
-        _write(figure, path)
+        write(figure, path)
     return path
 
 
@@ -176,7 +176,7 @@ def plot_demo(summary: dict, open_loop: dict, path: Path) -> Path:
     rows, names = summary["rows"], open_loop["names"][:2]
     seconds = [step * open_loop["seconds_per_step"] for step in open_loop["horizon"]]
     example = open_loop["examples"][0]
-    with _drawing() as make_figure:
+    with drawing() as make_figure:
         figure = make_figure(figsize=(10, 2.9), layout="constrained")
         returns, trajectory, error = figure.subplots(1, 3)
         for place, row in enumerate(rows):
@@ -200,11 +200,11 @@ def plot_demo(summary: dict, open_loop: dict, path: Path) -> Path:
             for name, colour in zip(names, colours, strict=False)
         ]
         _draw_lines(error, [*grown, *copied], Axis("seconds ahead"), Axis("error —, of repeating the last ···"))
-        _write(figure, path)
+        write(figure, path)
     return path
 
 
-def _write(figure: Any, path: Path) -> None:
+def write(figure: Any, path: Path) -> None:
     """Save aside and rename; the same bytes for the same data."""
     aside = path.with_name(f"{path.name}.aside")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -275,7 +275,7 @@ def _legend(axes: Any) -> None:
 
 def _panel(draw: Callable[[Any], None], size: tuple[float, float]) -> str:
     """Inline SVG of what `draw` puts on one pair of axes."""
-    with _drawing() as make_figure:
+    with drawing() as make_figure:
         figure = make_figure(figsize=size, layout="constrained")
         draw(figure.subplots())
         buffer = io.StringIO()
@@ -284,7 +284,7 @@ def _panel(draw: Callable[[Any], None], size: tuple[float, float]) -> str:
 
 
 @contextlib.contextmanager
-def _drawing() -> Iterator[Callable[..., Any]]:
+def drawing() -> Iterator[Callable[..., Any]]:
     """Yields matplotlib's Figure class under the report's style, leaving global settings and backend alone."""
     try:
         import matplotlib  # noqa: PLC0415

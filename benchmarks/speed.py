@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from itertools import cycle
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,10 +16,12 @@ from rich.table import Table
 
 import planners
 from benchmarks import results, roofline
+from benchmarks.speed_plot import plot_speed
 from benchmarks.timing import Stopwatch, Timing, interleaved
 from benchmarks.workloads import WORKLOADS, Workload, network, plain_scan, problem
 
 RESULTS = results.RESULTS / "speed.jsonl"
+PICTURE = Path(__file__).resolve().parent.parent / "docs" / "images" / "speed.svg"
 STEPS, STARTS = 10, 16  # of the gradient planners
 BATCHES = (1, 8, 64)
 PEERS = ("pytorch-mppi", "stable-worldmodel-")  # how their method names begin
@@ -202,7 +205,7 @@ def line(
 
 
 def speed(quick: bool = False) -> list[dict[str, Any]]:
-    """Measure everything, show it, and write benchmarks/results/speed.jsonl, which `quick` and a busy machine leave as it is.
+    """Measure everything, show it, write benchmarks/results/speed.jsonl and draw it; `quick` and a busy machine leave both as they are.
 
     `quick` times each workload for a second and leaves out sweeps and batches: a look, not a result.
     """
@@ -219,6 +222,8 @@ def speed(quick: bool = False) -> list[dict[str, Any]]:
         measured = part()
         show(measured)
         lines += [each if quick or doubtful(each) else results.write_line(RESULTS, each) for each in measured]
+    if not quick and not absent and not all(map(doubtful, lines)):
+        console.print(f"the picture: {plot_speed(results.read_lines(RESULTS), PICTURE)}")
     return lines
 
 

@@ -47,7 +47,7 @@ def update(paths: Iterable[Path] | None = None, check: bool = False, results: Pa
     Args:
       paths: markdown files; README.md and docs/*.md of this repository if None.
       check: write nothing.
-      results: folder of `NAME.jsonl`, one file per table.
+      results: folder of `NAME.jsonl`, one file per table and its views.
 
     Raises:
       TableError: a file is missing, or a marker names no known table or is not closed. No file is written then.
@@ -93,8 +93,9 @@ def fill(text: str, results: Path = RESULTS, source: str = "text") -> str:
 def _table(name: str, results: Path, where: str) -> str:
     if name not in TABLES:
         raise TableError(f"{where}: unknown table {name!r}. Known tables: {', '.join(sorted(TABLES))}.")
-    lines = read_lines(results / f"{name}.jsonl")
-    return TABLES[name](lines) if lines else f"*No results yet in `benchmarks/results/{name}.jsonl`.*"
+    source = f"{name.partition('-')[0]}.jsonl"
+    lines = read_lines(results / source)
+    return TABLES[name](lines) if lines else f"*No results yet in `benchmarks/results/{source}`.*"
 
 
 def demo(lines: Lines) -> str:
@@ -145,6 +146,28 @@ def planners(lines: Lines) -> str:
     measures = ["Return ± 95 %", "Cost ± 95 %", "Above the optimum ± 95 %"]
     headings = ["Task", "Model", "Method", *measures, "Decision p50, ms", "Model evaluations", "Seeds"]
     return markdown(headings, [row for _, row in sorted(rows)], drop_empty=True) + provenance(lines)
+
+
+EQUAL_WORK = {"analytic": 512, "simulator": 128, "jepa": 64}
+"""Trajectories a decision in the short planner table, by kind of model."""
+
+
+def planners_short(lines: Lines) -> str:
+    """One row per planner at equal work: the return on every task, or how far above the optimum the plan is."""
+    chosen = [line for line in lines if line["settings"].get("trajectories") == EQUAL_WORK.get(line["model"])]
+    columns = sorted({(line["model"], line["task"]) for line in chosen}, key=lambda key: (list(EQUAL_WORK).index(key[0]), key))
+    rows = []
+    for method in sorted({line["method"] for line in chosen}):
+        row = [method]
+        for model, task in columns:
+            cell = [line for line in chosen if (line["model"], line["task"], line["method"]) == (model, task, method)]
+            reached = "regret_mean" if model == "analytic" else "return_mean"
+            row.append(plus_minus(cell, reached))
+        rows.append(row)
+    headings = ["Planner", *(f"{task}, {model}" for model, task in columns)]
+    work = ", ".join(f"{count} on the {model} problems" for model, count in EQUAL_WORK.items())
+    note = "Cost above the optimum of one cold plan on analytic problems (lower is better), return of whole episodes elsewhere"
+    return f"{markdown(headings, rows)}\n\n*{note}. Trajectories a decision: {work}.*{provenance(chosen)}"
 
 
 def control(lines: Lines) -> str:
@@ -213,10 +236,11 @@ TABLES: dict[str, Callable[[Lines], str]] = {
     "demo": demo,
     "speed": speed,
     "planners": planners,
+    "planners-short": planners_short,
     "control": control,
     "runtime": runtime,
 }
-"""Marker name -> what writes the table from the lines of `benchmarks/results/NAME.jsonl`."""
+"""Marker name -> what writes the table from the lines of `benchmarks/results/NAME.jsonl`; a dash ends the file's name."""
 
 
 def group(lines: Lines, *fields: str) -> dict[tuple[str, ...], list[dict]]:

@@ -143,6 +143,21 @@ def test_a_finished_cell_is_not_measured_again(monkeypatch, tmp_path, capsys):
     (written,) = [json.loads(text) for text in (tmp_path / "planners.jsonl").read_text().splitlines()]
     assert written["episodes"] == 3
     assert (tmp_path / "planners.svg").exists()
+    monkeypatch.setattr(planner_bench, "RETIMING", 0.0)
+    (again,) = planner_bench.bench_planners(*choice, retimed=True)
+    assert again["decision_ms_p50"] != written["decision_ms_p50"]
+    assert again["regret_mean"] == written["regret_mean"] and again["episodes"] == 3
+
+
+def test_a_line_of_a_model_that_is_gone_does_not_finish_its_cell(monkeypatch, tmp_path):
+    monkeypatch.setattr(planner_cells, "MODELS", tmp_path)
+    cell = Cell("reacher-easy", "jepa", "icem", 20, 64)
+    settings = {"horizon": 20, "trajectories": 64}
+    line = {"task": cell.task, "model": "jepa", "method": "icem", "settings": settings, "episodes": 10}
+    assert not planner_bench.finished(cell, 10, [line])
+    (tmp_path / "reacher-easy" / "model").mkdir(parents=True)
+    assert planner_bench.finished(cell, 10, [line])
+    assert not planner_bench.finished(cell, 11, [line])
 
 
 @pytest.mark.slow

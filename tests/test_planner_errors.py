@@ -176,6 +176,12 @@ def test_another_horizons_state_is_refused():
         planners.plan(planner, PROBLEM, LATENT, crowded, key=jax.random.key(0))
 
 
+def test_a_tree_has_no_discount_of_its_own():
+    """It could not agree with the problem's for long: what is set is refused, what holds is `Problem.discount`."""
+    with pytest.raises(TypeError, match="discount"):
+        planners.TreeSearch(5, discount=0.9)  # type: ignore[call-arg]
+
+
 def test_every_error_is_a_planner_error_and_a_value_error():
     for error in (ActionSpaceError, ProblemShapeError, SettingError):
         assert issubclass(error, PlannerError)

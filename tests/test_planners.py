@@ -70,6 +70,19 @@ def assert_inside(problem, actions):
         assert (after <= before + rate).all() and (after >= before - rate).all()
 
 
+def keeps_its_promises(member: Member, case: problems.Case):
+    """Solve, and hold what is promised on every problem: bounds, the same plan again, never worse than the warm start."""
+    plan, state = solve(member, case)
+    assert_inside(case.problem, plan.actions)
+    again, _ = solve(member, case)
+    chex.assert_trees_all_equal((again.actions, again.cost), (plan.actions, plan.cost))
+    later, _ = solve(member, case, jax.random.key(9), state, elapsed=0.0)
+    assert float(later.violation) <= float(plan.violation) + 1e-6
+    if float(later.violation) == float(plan.violation):
+        assert float(later.cost) <= float(plan.cost) + 1e-5 * abs(float(plan.cost)) + 1e-6
+    return plan
+
+
 # Known optimum
 
 
@@ -79,22 +92,21 @@ def assert_inside(problem, actions):
 )
 def test_reaches_the_optimum(member, make):
     case = make()
-    plan, _ = solve(member, case)
+    plan = keeps_its_promises(member, case)
     gap = problems.do_nothing(case) - case.optimum
     assert case.optimum - 1e-3 <= float(plan.cost) <= case.optimum + member.accuracy * gap
-    assert_inside(case.problem, plan.actions)
 
 
 @by_name([member for member in CONTINUOUS if not member.local])
 def test_finds_the_better_of_two_wells(member):
-    plan, _ = solve(member, problems.multi_modal())
+    plan = keeps_its_promises(member, problems.multi_modal())
     assert float(plan.cost) < 0.15  # the nearer well ends at 0.3
 
 
 @by_name([member for member in CONTINUOUS if member.constraints])
 def test_stops_at_the_wall(member):
     case = problems.constrained()
-    plan, _ = solve(member, case)
+    plan = keeps_its_promises(member, case)
     gap = problems.do_nothing(case) - case.optimum
     assert float(plan.violation) == 0
     assert float(plan.cost) <= case.optimum + max(member.accuracy, 0.05) * gap
@@ -112,9 +124,8 @@ def test_says_when_nothing_is_feasible(member):
 @by_name(DISCRETE)
 def test_solves_the_puzzle(member):
     case = problems.puzzle()
-    plan, _ = solve(member, case)
+    plan = keeps_its_promises(member, case)
     np.testing.assert_allclose(float(plan.cost), case.optimum, atol=1e-5)
-    assert_inside(case.problem, plan.actions)
 
 
 # Honest prices
@@ -213,8 +224,39 @@ def test_batch_equals_loop(member):
         np.testing.assert_allclose(batch.cost[index], single.cost, rtol=1e-3, atol=1e-4)
 
 
+@by_name([member for member in CONTINUOUS if not member.variant])
+@pytest.mark.parametrize("make", [problems.multi_modal, problems.constrained, problems.nan_pocket], ids=lambda f: f.__name__)
+@pytest.mark.slow
+def test_slices_and_batches_equal_single_runs_on_every_problem(member, make):
+    case = make()
+    planner = member.make(case.horizon)
+    start, keys = planner.init(case.problem), jax.random.split(KEY, 2)
+    plans = [planners.plan(planner, case.problem, case.latent, start, key=key)[0] for key in keys]
+    batch, _ = jax.vmap(lambda key: planners.plan(planner, case.problem, case.latent, start, key=key))(keys)
+    np.testing.assert_allclose(batch.cost, [plan.cost for plan in plans], rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(batch.actions, [plan.actions for plan in plans], rtol=1e-2, atol=1e-2)
+    search = begin(planner, case.problem, case.latent, start)
+    for _ in range(planner.iterations):
+        search = improve(planner, case.problem, search)
+    sliced, _ = finish(planner, case.problem, search)
+    whole, _ = planners.plan(planner, case.problem, case.latent, start, key=KEY)
+    chex.assert_trees_all_equal((sliced.actions, sliced.cost), (whole.actions, whole.cost))
+
+
 @every_planner
-def test_never_worse_than_its_warm_start(member):
+def test_never_worse_than_the_warm_start_it_is_given(member):
+    """A plan made for another situation, priced step by step where it is handed on."""
+    case = default_case(member)
+    _, state = solve(member, case)
+    elsewhere = case._replace(latent=(case.latent + 3) % 5 if member.discrete else -0.7 * case.latent)
+    search = begin(member.make(case.horizon), case.problem, elsewhere.latent, state)
+    given = problems.reference_cost(case.problem, elsewhere.latent, search.best.actions)
+    plan, _ = solve(member, elsewhere, state=state)
+    assert float(plan.cost) <= given + 1e-5 * abs(given)
+
+
+@every_planner
+def test_never_worse_where_nothing_changed(member):
     case = default_case(member)
     _, state = solve(member, case)
     plan, state = solve(member, case, jax.random.key(1), state, elapsed=0.0)

@@ -322,16 +322,17 @@ def test_gradients_sharpen_cem():
 def test_memory_does_not_hold_a_copy_of_the_parameters_per_sample():
     weights = jnp.ones((64, 64)) / 64
 
-    def decide(samples):
-        planner = planners.CEM(5, samples=samples, elites=8, iterations=2)
+    def decide(samples, horizon):
+        planner = planners.CEM(horizon, samples=samples, elites=8, iterations=2)
         problem = Problem(jax.tree_util.Partial(_through, weights), _far, Box([-1.0], [1.0]))
         arguments = (problem, jnp.zeros(64), planner.init(problem), KEY)
         whole = jax.jit(lambda problem, latent, state, key: planners.plan(planner, problem, latent, state, key=key))
         analysis: Any = whole.lower(*arguments).compile().memory_analysis()
         return analysis.temp_size_in_bytes
 
-    few, many = decide(64), decide(256)
+    few, many, long = decide(64, 5), decide(256, 5), decide(64, 20)
     assert many < 4.5 * few  # linear in samples
+    assert long < 4.5 * few  # and in the horizon
     assert many < 256 * weights.nbytes / 4
 
 

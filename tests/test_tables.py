@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks import plots, tables
 from benchmarks.provenance import ROOT
+from benchmarks.speed_plot import plot_speed
 from benchmarks.tables import TableError, update
 
 CELL = {"task": "dm_control/cartpole-swingup-v0", "settings": {}, "seed": 0, "frames": 18600, "minutes": 1.0, "commit": "abc1234-dirty",
@@ -90,6 +91,40 @@ def test_planners_are_averaged_over_seeds(tmp_path, results):
     half = 4.302653 * 30 / math.sqrt(3)  # Student's t with two degrees of freedom; the values' standard deviation is 30
     assert row[2:] == ["cem", f"730 ± {half:.0f}", "10.0", "20,480", "3"]
     assert "Cost" not in lines[0]  # nothing measured it
+
+
+def test_planners_at_equal_work_stand_side_by_side():
+    def line(task, model, method, trajectories, **measured):
+        settings = {"trajectories": trajectories}
+        return CELL | {"task": task, "model": model, "method": method, "settings": settings, **measured}
+
+    text = tables.planners_short(
+        [
+            line("key-and-door", "analytic", "treesearch", 512, regret_mean=0.5, regret_ci95=0.25, return_mean=7.0),
+            line("key-and-door", "analytic", "treesearch", 4096, regret_mean=0.0, regret_ci95=0.0),
+            line("reacher-easy", "jepa", "icem", 64, return_mean=900.0, return_ci95=20.0),
+            line("reacher-easy", "jepa", "icem", 1024, return_mean=999.0, return_ci95=0.0),
+        ]
+    )
+    rows = {cells(row)[0]: cells(row)[1:] for row in text.splitlines() if row.startswith("|")}
+    assert rows["Planner"] == ["key-and-door, analytic", "reacher-easy, jepa"]
+    assert rows["treesearch"] == ["0.50 ± 0.25", "—"]
+    assert rows["icem"] == ["—", "900 ± 20"]
+
+
+def test_the_speed_plot_shows_workloads_with_peers(tmp_path):
+    lines = [
+        CELL | {"task": task, "method": method, "ms_p50": milliseconds, "ms_p99": 1.2 * milliseconds}
+        for task in ("latent64-hidden256", "latent512-hidden512")
+        for method, milliseconds in (("cem", 50.0), ("pytorch-mppi", 90.0))
+    ]
+    alone = [CELL | {"task": "lonely", "method": "cem", "ms_p50": 1.0, "ms_p99": 2.0}]
+    text = plot_speed([*lines, *alone], tmp_path / "images" / "speed.svg").read_text()
+    for name in ("latent64, hidden256", "latent512, hidden512", "pytorch-mppi", "decision, ms"):
+        assert name in text
+    assert "lonely" not in text
+    with pytest.raises(ValueError, match="Install the peers"):
+        plot_speed(alone, tmp_path / "none.svg")
 
 
 def test_a_failed_seed_is_not_left_out(tmp_path, results):
