@@ -22,6 +22,7 @@ from benchmarks.export import export
 from benchmarks.learn import learn
 from benchmarks.loader import bench_loader
 from benchmarks.names import planner_named
+from benchmarks.objectives import bench_objectives
 from benchmarks.replay import replay
 from benchmarks.runtime import bench_runtime
 from planners import PlannerError
@@ -114,6 +115,12 @@ def train(
     updates: int = 5_000,
     latent: int = 64,
     hidden: int = 128,
+    predictor: str = "residual",
+    memory: str = "none",
+    history: int = 4,
+    noise: str = "none",
+    noise_size: int = 2,
+    members: int = 1,
     objective: str = "vicreg",
     weights: dict[str, float] = {},  # noqa: B006  (tyro shows it, nobody changes it)
     on_collapse: Literal["warn", "stop", "ignore"] = "warn",
@@ -129,6 +136,12 @@ def train(
         updates: gradient steps.
         latent: size of the representation.
         hidden: width of encoder and predictor.
+        predictor: residual, gated or transformer.
+        memory: none, stack or recurrent: for worlds that one observation does not show whole.
+        history: observations in a stack, or training steps that a recurrent memory has to settle.
+        noise: none, gaussian, sparse or quantised: a latent variable for what cannot be known.
+        noise_size: its components, or codes.
+        members: of an ensemble of predictors.
         objective: vicreg, barlow, sigreg, teacher, consistency, inverse, smooth, straight, infonce or reconstruction.
         weights: of its terms, such as `--weights variance 2 covariance 0.1`.
         on_collapse: what to do where the representation stops saying anything.
@@ -142,7 +155,9 @@ def train(
     settings = worldmodels.TrainingSettings(
         objective=reweighted(chosen.objective, weights), cost_gradient=chosen.cost_gradient, on_collapse=on_collapse
     )
-    model = worldmodels.JEPA(dataset.spec, seed=seed, latent=latent, hidden=hidden, norm=chosen.norm)
+    parts = {"predictor": predictor, "memory": memory, "history": history}
+    unknown = {"noise": noise, "noise_size": noise_size, "members": members}
+    model = worldmodels.JEPA(dataset.spec, seed=seed, latent=latent, hidden=hidden, norm=chosen.norm, **parts, **unknown)
     with Bar("train", "updates") as bar:
 
         def show(report):
@@ -325,6 +340,31 @@ def bench_loader_command(decisions: int = 500_000, updates: int = 1_000, json_fi
     write_lines(json_file, bench_loader(decisions, updates))
 
 
+def bench_objectives_command(
+    tasks: tuple[str, ...] = ("cartpole-swingup",),
+    methods: tuple[str, ...] = (),
+    seeds: tuple[int, ...] = (0,),
+    updates: int = 4_000,
+    batch: int = 128,
+    episodes: int = 5,
+    minutes: float = float("inf"),
+    json_file: JSONFile = None,
+) -> None:
+    """Every objective on the same data and budget, into benchmarks/results/objectives.jsonl; cells that are there are left out.
+
+    Args:
+        tasks: cartpole-swingup, reacher-easy, cheetah-run.
+        methods: objectives by name, and none: VICReg without its regulariser; all if not given.
+        seeds: of initialisation and batches.
+        updates: gradient steps.
+        batch: windows in each.
+        episodes: that iCEM plays on each model, on unseen seeds.
+        minutes: begin no cell after so long.
+        json_file: write the new lines there too.
+    """
+    write_lines(json_file, bench_objectives(tasks, methods, seeds, updates, batch, episodes, minutes))
+
+
 def write_lines(path: Path | None, lines: list[dict[str, Any]]) -> None:
     if path is not None:
         manifest.write_aside(path, json.dumps(lines, indent=1).encode())
@@ -336,6 +376,7 @@ Benchmark = (
     | Annotated[None, tyro.conf.subcommand("control", constructor=bench_control_command)]
     | Annotated[None, tyro.conf.subcommand("runtime", constructor=bench_runtime_command)]
     | Annotated[None, tyro.conf.subcommand("loader", constructor=bench_loader_command)]
+    | Annotated[None, tyro.conf.subcommand("objectives", constructor=bench_objectives_command)]
 )
 
 

@@ -37,13 +37,15 @@ def open_loop(model: JEPA, episodes: Episodes, *, horizon: int = 40, starts: int
 def predict(model: JEPA, observation: jax.Array, actions: jax.Array) -> jax.Array:
     """Flattened readouts [H+1, O] along normalised actions [H, A] from one flattened observation [O]."""
 
-    def step(latent, action):
-        following = model.predict(latent, action, jnp.zeros((0,)))
+    def step(latent, inputs):
+        following = model.predict(latent, *inputs)
         return following, following
 
-    first = model.encode(observation)
-    following = jax.lax.scan(step, first, actions)[1]
-    return jax.vmap(lambda latent: model.spec.flatten(model.readout(latent)))(jnp.concatenate([first[None], following]))
+    first = model.start(model.spec.unflatten(observation))
+    noise = model.draw_noise(1, len(actions), key=jax.random.key(0))[0]
+    following = jax.lax.scan(step, first, (actions, noise))[1]
+    path = jax.tree.map(lambda one, rest: jnp.concatenate([one[None], rest]), first, following)
+    return jax.vmap(lambda latent: model.spec.flatten(model.readout(latent)))(path)
 
 
 def windows(

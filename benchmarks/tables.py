@@ -218,6 +218,20 @@ def runtime(lines: Lines) -> str:
     return markdown(["Task", "Faults", *counted, "Return ± 95 %", "Step p50, ms", "Step p99, ms"], rows) + provenance(lines)
 
 
+def objectives(lines: Lines) -> str:
+    """One row per task, objective and condition: the return of iCEM on it, and what its diagnostics said."""
+    fields = ("plan_rank_correlation", "effective_rank", "information_x", "prediction_error", "open_loop_error")
+    rows = []
+    for (task, method, condition), cell in group(lines, "task", "method", "condition").items():
+        figures = [number(mean_and_interval(cell, field)[0]) for field in fields]
+        caught = f"{sum(bool(line.get('collapse_caught')) for line in cell)} of {len(cell)}"
+        short = task.removeprefix("dm_control/").removesuffix("-v0")
+        rows.append([short, method, condition, plus_minus(cell, "return_mean"), *figures, caught])
+    measures = ["Plan ranking", "Effective rank", "Nats in s", "Unexplained", "Open-loop error"]
+    headings = ["Task", "Objective", "Condition", "Return ± 95 %", *measures, "Collapse caught"]
+    return markdown(headings, sorted(rows)) + provenance(lines)
+
+
 def _chosen(lines: Lines, task: str, method: str, frames: int) -> Lines:
     return [line for line in lines if (line["task"], line["method"], line["frames"]) == (task, method, frames)]
 
@@ -239,6 +253,7 @@ TABLES: dict[str, Callable[[Lines], str]] = {
     "planners-short": planners_short,
     "control": control,
     "runtime": runtime,
+    "objectives": objectives,
 }
 """Marker name -> what writes the table from the lines of `benchmarks/results/NAME.jsonl`; a dash ends the file's name."""
 

@@ -16,7 +16,7 @@ from mpc.controller import (
     Rung,
     SimulatedLatency,
 )
-from mpc.costs import LearnedCost, TaskCost, cost, goal
+from mpc.costs import LearnedCost, TaskCost, cost, disagreement, goal
 from mpc.critic import Critic
 from mpc.decision import Decision
 from mpc.distillation import DistillationSettings, distil
@@ -92,6 +92,7 @@ __all__ = [
     "combine",
     "confidence_interval",
     "cost",
+    "disagreement",
     "distil",
     "effort",
     "evaluate",

@@ -63,6 +63,8 @@ class PlanningAgent:
       critic: a `Critic` of what `policy` will cost beyond the horizon, in place of the cost's own terminal term.
       policy: a `Policy` that proposes plans to planners with `proposals`, and that the critic speaks of.
       continuation: a `Continuation`, where episodes can end.
+      futures: how many are drawn at each decision, for models with a latent variable or an ensemble.
+      risk: how their costs make one: `planners.MEAN`, `WORST` or `cvar(fraction)`.
     """
 
     model: Any
@@ -73,6 +75,8 @@ class PlanningAgent:
     critic: Any = None
     policy: Any = None
     continuation: Any = None
+    futures: int = static(default=1)
+    risk: planners.Risk = static(default=planners.MEAN)
 
     def __post_init__(self):
         if self.critic is not None and self.policy is None:
@@ -80,12 +84,15 @@ class PlanningAgent:
                 "PlanningAgent(critic=...) without a policy: a critic says what a policy costs. Give policy=... too."
             )
 
-    def problem(self, *, rate: Array | None = None, previous: Array | None = None) -> planners.Problem:
+    def problem(
+        self, *, rate: Array | None = None, previous: Array | None = None, key: Array | None = None
+    ) -> planners.Problem:
         """The optimal-control problem over the model's latents and normalised actions.
 
         Args:
           rate: [A], the most an action may change in a model step.
           previous: [A], the action sent last.
+          key: that the futures are drawn with; always the same ones if not given.
         """
         if isinstance(self.model, Simulator):
             return simulator_problem(self.model, self.cost, horizon=self.planner.horizon, discount=self.discount)
@@ -105,6 +112,8 @@ class PlanningAgent:
             actions=box,
             discount=jnp.asarray(self.discount),
             continues=never_ends if going_on is None else ContinuesOnModel(self.model, going_on),
+            noise=self.model.draw_noise(self.futures, self.planner.horizon, key=jax.random.key(0) if key is None else key),
+            risk=self.risk,
         )
 
     def reset(self, observation: Observation) -> AgentState:
@@ -150,7 +159,8 @@ def _act(leaves, structure: Structure, state: AgentState, observation: Observati
     plan_key, noise_key = jax.random.split(key)
     latent = believe(agent.model, state, observation)
     elapsed = jnp.where(state.decisions == 0, 0.0, elapsed)
-    plan, search = planners.plan(agent.planner, agent.problem(), latent, state.search, elapsed=elapsed, key=plan_key)
+    problem = agent.problem(key=jax.random.fold_in(plan_key, 1))
+    plan, search = planners.plan(agent.planner, problem, latent, state.search, elapsed=elapsed, key=plan_key)
     action = plan.actions[0]
     if explore:
         scale = plan.spread[0] if agent.exploration is None else agent.exploration

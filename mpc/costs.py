@@ -132,6 +132,25 @@ def goal(observation: dict[str, Any], *, action_weight: float = 0.01) -> GoalCos
 
 
 @pytree
+class Disagreement:
+    """`disagreement()`: see there."""
+
+    def running(self, model, latent, action, step):
+        return {"disagreement": model.disagreement(latent, action)}
+
+    def terminal(self, model, latent, step):
+        return jnp.zeros(())
+
+
+def disagreement() -> Disagreement:
+    """How far the members of a model's ensemble are apart, in squared features: keeps plans where the model knows what happens.
+
+    mpc.combine(task=(1.0, mpc.LearnedCost()), unknown=(0.5, mpc.disagreement()))
+    """
+    return Disagreement()
+
+
+@pytree
 class OnModel:
     """A task cost tied to a model: the `planners.Cost` of a problem whose latents are the model's."""
 

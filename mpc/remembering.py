@@ -37,6 +37,13 @@ class RememberingAction:
     def predict(self, latent, action, noise):
         return {"latent": self.model.predict(latent["latent"], action, noise), "previous": action}
 
+    def draw_noise(self, futures, horizon, *, key):
+        return self.model.draw_noise(futures, horizon, key=key)
+
+    def disagreement(self, latent, action) -> Array:
+        """That of the model inside."""
+        return self.model.disagreement(latent["latent"], action)
+
     def infer_noise(self, latent, action, next_observation):
         return self.model.infer_noise(latent["latent"], action, next_observation)
 

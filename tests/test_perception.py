@@ -70,7 +70,9 @@ def position_error(spec, *, updates, **settings):
     held_out = tiny.episodes(spec, count=20, length=5 + model.context, seed=7)
     window = Buffer.from_episodes(held_out, 5 + model.context).sample(20, 5 + model.context, key=jax.random.key(0))
     context = model.context
-    predicted = rollout(model, model.perceive(window)[:, context], window.after(context).actions)[:, -1]
+    latents = model.perceive(window)[:, context:]
+    predicted, _ = rollout(model, latents[:, 0], window.after(context).actions, latents[:, 1:], key=jax.random.key(0))
+    predicted = predicted[:, -1]
     return float(abs(model.readout(predicted)["position"][:, 0] - window.observations[:, -1, 0]).mean())
 
 

@@ -25,13 +25,17 @@ def seen(model, position=0.5):
     return tiny.observation(position, spec=model.spec)
 
 
+def noise_of(model):
+    return model.draw_noise(1, 1, key=jax.random.key(0))[0, 0]
+
+
 def test_it_follows_the_protocol(model):
     assert isinstance(model, worldmodels.WorldModel)
 
 
 def test_latents_keep_their_shapes_and_readouts_have_the_observations(model):
     latent = model.start(seen(model))
-    following = model.predict(latent, an_action(model), jnp.zeros((0,)))
+    following = model.predict(latent, an_action(model), noise_of(model))
     chex.assert_trees_all_equal_shapes_and_dtypes(latent, following)
     later = model.observe(latent, an_action(model), seen(model, 1.0))
     chex.assert_trees_all_equal_shapes_and_dtypes(latent, later)
@@ -39,14 +43,15 @@ def test_latents_keep_their_shapes_and_readouts_have_the_observations(model):
     readout = model.readout(latent)
     assert {name: value.shape for name, value in readout.items()} == dict(model.spec.vectors)
     noise = model.infer_noise(latent, an_action(model), seen(model, 1.0))
+    assert noise.shape == noise_of(model).shape
     assert np.isfinite(noise).all()
 
 
 def test_vmap_equals_a_loop(model):
     positions = [-1.0, 0.0, 2.0]
     batch = jax.tree.map(lambda *x: jnp.stack(x), *(seen(model, p) for p in positions))
-    together = jax.vmap(lambda o: model.predict(model.start(o), an_action(model), jnp.zeros((0,))))(batch)
-    alone = [model.predict(model.start(seen(model, p)), an_action(model), jnp.zeros((0,))) for p in positions]
+    together = jax.vmap(lambda o: model.predict(model.start(o), an_action(model), noise_of(model)))(batch)
+    alone = [model.predict(model.start(seen(model, p)), an_action(model), noise_of(model)) for p in positions]
     chex.assert_trees_all_close(together, jax.tree.map(lambda *x: jnp.stack(x), *alone), atol=1e-5)
 
 
@@ -70,7 +75,7 @@ def test_new_weights_do_not_compile_again(model):
     @jax.jit
     def predict(model, observation):
         traces.append(1)
-        return model.predict(model.start(observation), an_action(model), jnp.zeros((0,)))
+        return model.predict(model.start(observation), an_action(model), noise_of(model))
 
     first = predict(model, seen(model))
     second = predict(jax.tree.map(lambda x: x * 1.5, model), seen(model, 0.1))
@@ -91,12 +96,12 @@ def test_a_saved_model_loads_bit_for_bit_from_its_folder_alone(model, tmp_path):
 def test_the_action_matters_to_the_prediction(model):
     latent = model.start(seen(model))
     other = jnp.asarray(2, jnp.int32) if model.spec.action.shape == () else -an_action(model)
-    no_noise = jnp.zeros((0,))
+    no_noise = noise_of(model)
     one, another = (model.features(model.predict(latent, action, no_noise)) for action in (an_action(model), other))
     assert not np.allclose(one, another, atol=1e-6)
 
 
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
 def test_prediction_lowers_for_accelerators(model, platform):
-    exported = jax.export.export(jax.jit(lambda o, a: model.predict(model.start(o), a, jnp.zeros((0,)))), platforms=[platform])
+    exported = jax.export.export(jax.jit(lambda o, a: model.predict(model.start(o), a, noise_of(model))), platforms=[platform])
     assert exported(seen(model), an_action(model)).platforms == (platform,)

@@ -1,5 +1,6 @@
 """World models: learned from observation, stored on disk, and the data they learn from."""
 
+from worldmodels.action_free import learn_actions
 from worldmodels.data import Buffer, Dataset, Episode, Episodes, Stream, Window
 from worldmodels.diagnostics import effective_rank
 from worldmodels.errors import CheckpointError, CollapseError, DataError, SpecError, WorldModelError
@@ -42,6 +43,7 @@ __all__ = [
     "build",
     "describe",
     "effective_rank",
+    "learn_actions",
     "load",
     "preset",
     "save",

@@ -16,13 +16,16 @@ from worldmodels.data.windows import Window
 from worldmodels.encoders import MEMORIES, Convolution
 from worldmodels.encoders.memory import remember
 from worldmodels.errors import SpecError
+from worldmodels.latent_variables import LATENT_VARIABLES
 from worldmodels.networks import MLP
 from worldmodels.normaliser import Normaliser
 from worldmodels.norms import NORMS, check_norm
-from worldmodels.predictors import PREDICTORS
+from worldmodels.predictors import PREDICTORS, stacked
 from worldmodels.spec import DiscreteAction, Spec
+from worldmodels.uncertain import Uncertain
 
-SIZES = ("latent", "hidden", "head", "expander", "history")
+SIZES = ("latent", "hidden", "head", "expander", "history", "noise_size", "members")
+ACTIONS = ("given", "latent", "translated")
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,11 @@ class JEPASettings:
       predictor: residual, gated or transformer (`worldmodels.predictors`).
       memory: none, stack or recurrent (`worldmodels.encoders`), for worlds that one observation does not show whole.
       history: observations in a stack; training steps that a recurrent memory is given to settle.
+      noise: none, gaussian, sparse or quantised (`worldmodels.latent_variables`): what stands for what cannot be known.
+      noise_size: components of it, or codes where quantised.
+      members: predictors in an ensemble, each trained on its share of every batch.
+      actions: given; latent, where z stands for them and none is looked at; or translated, where a network says which z an
+        action amounts to (`worldmodels.action_free`).
     """
 
     latent: int = 64
@@ -48,12 +56,26 @@ class JEPASettings:
     predictor: str = "residual"
     memory: str = "none"
     history: int = 4
+    noise: str = "none"
+    noise_size: int = 2
+    members: int = 1
+    actions: str = "given"
 
     def __post_init__(self):
         check_norm(self.norm, self.latent)
-        for name, known in (("predictor", PREDICTORS), ("memory", {"none": None, **MEMORIES})):
+        choices = (
+            ("predictor", {*PREDICTORS}),
+            ("memory", {"none", *MEMORIES}),
+            ("noise", {"none", *LATENT_VARIABLES}),
+            ("actions", ACTIONS),
+        )
+        for name, known in choices:
             if getattr(self, name) not in known:
-                raise SpecError(f"JEPA setting {name}={getattr(self, name)!r}: expected one of {', '.join(known)}.")
+                raise SpecError(f"JEPA setting {name}={getattr(self, name)!r}: expected one of {', '.join(sorted(known))}.")
+        if self.actions != "given" and self.noise == "none":
+            raise SpecError(
+                f"JEPA setting actions={self.actions!r} with noise='none': expected a noise that stands for actions."
+            )
         for name in SIZES:
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
@@ -67,11 +89,12 @@ class Remembered(NamedTuple):
     memory: PyTree
 
 
-class JEPA(nnx.Module):
+class JEPA(Uncertain, nnx.Module):
     """Encoder, latent predictor, and heads that read the latent without shaping it.
 
     A `WorldModel`; the latent is an array [D], or `Remembered` with a memory. Vectors are encoded side by side, each image
-    through a convolution beside them. Deterministic: its noise has shape [0].
+    through a convolution beside them. Its noise is [Z], the latent variable and behind it, in an ensemble, the member's number;
+    [0] where it is deterministic.
     """
 
     kind = "jepa"
@@ -90,10 +113,14 @@ class JEPA(nnx.Module):
         looked_at = seen if self.memory is None else self.memory.size
         self.encoder = MLP(looked_at, (s.hidden, s.hidden), s.latent, rngs=rngs)
         scale = 0.1 if self.residual else 1.0
-        self.predictor = PREDICTORS[s.predictor](s.latent, actions, s.hidden, output_scale=scale, rngs=rngs)
+        inputs = s.noise_size if s.actions != "given" else actions + (s.noise_size if s.noise != "none" else 0)
+        members = [PREDICTORS[s.predictor](s.latent, inputs, s.hidden, output_scale=scale, rngs=rngs) for _ in range(s.members)]
+        self.predictor = members[0] if s.members == 1 else stacked(members)
         self.expander = MLP(s.latent, (s.expander,), s.expander, rngs=rngs)
         self.readout_head = MLP(s.latent, (s.head,), max(spec.size, 1), rngs=rngs)  # of a model of images alone it says nothing
         self.cost_head = MLP(s.latent + actions, (s.head,), 1, output_scale=0.1, rngs=rngs)
+        translated = s.actions == "translated"
+        self.translator = MLP(s.latent + actions, (s.head,), s.noise_size, rngs=rngs) if translated else None
 
     @property
     def action_size(self) -> int:
@@ -121,13 +148,25 @@ class JEPA(nnx.Module):
         return self._remembered(self.memory.update(latent.memory, self.action_vector(previous_action), seen))
 
     def predict(self, latent: Any, action: Array, noise: Array) -> Any:
-        state = self.features(latent)
-        change = self.predictor(self._with_action(state, action))
-        following = NORMS[self.settings.norm](state + change if self.residual else change)
+        if noise.shape[-1:] != (self.noise_size,):
+            raise SpecError(f"noise of shape {noise.shape}: expected [{self.noise_size}]. Draw it with model.draw_noise(...).")
+        ensemble = self.settings.members > 1
+        z, member = (noise[..., :-1], noise[..., -1].astype(jnp.int32)) if ensemble else (noise, None)
+        following = self.following(self.features(latent), action, z, member)
         return latent._replace(state=following) if isinstance(latent, Remembered) else following
 
-    def infer_noise(self, latent, action, next_observation):
-        return jnp.zeros((0,))
+    def following(
+        self, state: Float[Array, "*B D"], action: Array, z: Float[Array, "*B Z"], member: Any
+    ) -> Float[Array, "*B D"]:
+        """The next state, under z and by one member of the ensemble (a scalar; None where there is but one)."""
+        predictor = self.predictor if member is None else jax.tree.map(lambda x: x[member], self.predictor)
+        if self.translator is not None:
+            inputs = self.translator(self._with_action(state, action))
+        else:
+            z = jnp.broadcast_to(z, (*state.shape[:-1], z.shape[-1]))
+            inputs = z if self.settings.actions == "latent" else jnp.concatenate([self.action_vector(action), z], -1)
+        change = predictor(jnp.concatenate([state, inputs], -1))
+        return NORMS[self.settings.norm](state + change if self.residual else change)
 
     def features(self, latent: Any) -> Float[Array, "*B D"]:
         return latent.state if isinstance(latent, Remembered) else latent
@@ -157,7 +196,9 @@ class JEPA(nnx.Module):
         return self._encoded(remember(self.memory, seen, self.action_vector(window.actions)))
 
     def action_vector(self, action: Array) -> Float[Array, "*B A"]:
-        """A normalised action as networks see it."""
+        """A normalised action as networks see it; nothing where it is latent."""
+        if self.settings.actions == "latent":
+            return jnp.zeros((*action.shape[: action.ndim - len(self.spec.action.shape)], self.action_size))
         return jax.nn.one_hot(action, self.spec.action.n) if isinstance(self.spec.action, DiscreteAction) else action
 
     def _see(self, flat: Float[Array, "*B O"], frames: dict[str, Array]) -> Float[Array, "*B S"]:

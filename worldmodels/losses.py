@@ -1,6 +1,7 @@
 """What a model is trained by, on a batch of windows: the objective's terms, and the heads that read the latents."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Protocol
 
 import jax
@@ -9,6 +10,7 @@ from jaxtyping import Array, Float
 
 from worldmodels.data.windows import Window
 from worldmodels.jepa import JEPA
+from worldmodels.latent_variables import information
 from worldmodels.objectives.objective import Objective, Views
 
 NO_HEADS: Mapping[str, Any] = {}
@@ -23,14 +25,42 @@ class LossSettings(Protocol):
     def cost_gradient(self) -> float: ...
 
 
-def rollout(model: JEPA, latents: Float[Array, "B D"], actions: Array) -> Float[Array, "B K D"]:
-    """Features predicted open loop along actions [B, K, ...]."""
+def rollout(
+    model: JEPA, first: Float[Array, "B D"], actions: Array, targets: Float[Array, "B K D"], *, key: Array
+) -> tuple[Float[Array, "B K D"], Float[Array, ""]]:
+    """Features predicted open loop along actions [B, K, ...], and the nats of z in a step.
 
-    def step(latent, action):
-        following = model.predict(latent, action, jnp.zeros((0,)))
-        return following, following
+    z is the one under which each prediction comes closest to its target. In an ensemble of E each member predicts B / E windows.
+    """
+    members = model.settings.members
+    if members == 1:
+        return _rollout(model, first, actions, targets, None, key=key)
 
-    return jnp.moveaxis(jax.lax.scan(step, latents, jnp.moveaxis(actions, 1, 0))[1], 0, 1)
+    def shares(x: Array) -> Array:
+        return x.reshape(members, -1, *x.shape[1:])
+
+    each = jax.vmap(partial(_rollout, model, key=key))
+    predicted, nats = each(shares(first), shares(actions), shares(targets), jnp.arange(members))
+    return predicted.reshape(targets.shape), nats.mean()
+
+
+def _rollout(model: JEPA, first: Array, actions: Array, targets: Array, member: Any, *, key: Array):
+    variable = model.latent_variable
+
+    def step(state, inputs):
+        action, target, key = inputs
+        z, nats = jnp.zeros((0,)), jnp.zeros(())
+        if variable is not None:
+            choices = variable.choices(key=key)
+            tried = jax.vmap(lambda z: model.following(state, action, z, member))(choices)
+            energies = jax.lax.stop_gradient(((tried - target) ** 2).mean(-1))
+            z, nats = choices[jnp.argmin(energies, axis=0)], information(energies)
+        following = model.following(state, action, z, member)
+        return following, (following, nats)
+
+    keys = jax.random.split(key, targets.shape[1])
+    _, (predicted, nats) = jax.lax.scan(step, first, (jnp.moveaxis(actions, 1, 0), jnp.moveaxis(targets, 1, 0), keys))
+    return jnp.moveaxis(predicted, 0, 1), nats.mean()
 
 
 def look(
@@ -40,15 +70,18 @@ def look(
     latents = model.perceive(window)[:, model.context :]
     slow = latents if teacher is None else teacher.perceive(window)[:, model.context :]
     window = window.after(model.context)
+    key = jax.random.key(0) if key is None else key
+    predicted, nats = rollout(model, latents[:, 0], window.actions, slow[:, 1:], key=jax.random.fold_in(key, 2))
     return Views(
         model=model,
         heads=heads,
         latents=latents,
-        predicted=rollout(model, latents[:, 0], window.actions),
+        predicted=predicted,
         slow=jax.lax.stop_gradient(slow),
         observations=model.normaliser(window.observations),
         actions=window.actions,
-        key=jax.random.key(0) if key is None else key,
+        information_z=nats,
+        key=key,
     )
 
 

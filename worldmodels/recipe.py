@@ -61,7 +61,7 @@ def recipe(views: Views) -> Recipe:
         information_x=gaussian_information(first, floor=floor),
         information_y=gaussian_information(following, floor=floor),
         prediction_error=relative_error(views.predicted, views.slow[:, 1:]),
-        information_z=jnp.zeros(()),
+        information_z=views.information_z,
         effective_rank=effective_rank(first, floor=floor),
         spread=first.std(0).mean(),
     )

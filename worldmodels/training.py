@@ -40,6 +40,7 @@ class TrainingSettings:
       final_rate: share of it that is left at the end of each `advance`, falling linearly.
       cost_gradient: weight of the cost head's gradient into encoder and predictor; 0 keeps the model reward-free.
       objective: the terms that shape the representation and their weights: `worldmodels.preset(name).objective`, for one.
+      frozen: parts of the model that do not learn, such as "encoder"; with it the scaling of observations stays as it is.
       on_collapse: warn, stop or ignore, where the representation collapses.
     """
 
@@ -51,6 +52,7 @@ class TrainingSettings:
     weight_decay: float = 1e-4
     cost_gradient: float = 0.0
     objective: Objective = VICReg()
+    frozen: tuple[str, ...] = ()
     on_collapse: OnCollapse = "warn"
 
     def __post_init__(self):
@@ -130,7 +132,9 @@ def _advance(
         window = buffer.sample(settings.batch, settings.length + state.model.context, key=key)
         gradients, terms = jax.grad(loss, has_aux=True)(params, teacher, window, jax.random.fold_in(key, 1))
         step, optimizer = settings.optimizer().update(gradients, optimizer, params)
-        step = jax.tree.map(lambda update: scale * update, step)
+        step: Any = jax.tree.map(lambda update: scale * update, step)
+        for name in settings.frozen:
+            step[0][name] = jax.tree.map(jnp.zeros_like, step[0][name])
         params: Any = optax.apply_updates(params, step)
         if momentum is not None:
             teacher = optax.incremental_update(params[0], teacher, 1 - momentum)
@@ -140,7 +144,7 @@ def _advance(
     carry = ((params, head_params), state.optimizer, state.teacher)
     ((params, head_params), optimizer, teacher), terms = jax.lax.scan(update, carry, inputs)
     model, heads = nnx.merge(graph, params, rest), nnx.merge(head_graph, head_params, head_rest)
-    probe = buffer.sample(PROBE, settings.length + model.context, key=key)
+    probe = buffer.sample(PROBE // model.settings.members * model.settings.members, settings.length + model.context, key=key)
     found = recipe(look(model, probe, heads=heads, teacher=slow_copy(teacher)))
     state = TrainingState(model, optimizer, state.updates + count, heads, teacher)
     return state, jax.tree.map(jnp.mean, terms), found
@@ -164,9 +168,14 @@ def advance(
     given = getattr(episodes, "spec", spec)
     if given != spec:
         raise DataError(f"the episodes are of {given}, the model is for {spec}: train a model made from the data's own spec.")
+    if settings.batch % state.model.settings.members:
+        raise SpecError(f"batch={settings.batch} for {state.model.settings.members} members: expected a multiple.")
     if not len(episodes):
         raise DataError("there is no episode to train on: collect some first (`sailplan collect`).")
-    state = state._replace(model=_with_normalisers(state.model, episodes))
+    unknown = sorted(set(settings.frozen) - set(_params(state.model)))
+    if unknown:
+        raise SpecError(f"frozen={unknown}: no such parts. This model has {sorted(_params(state.model))}.")
+    state = state._replace(model=_with_normalisers(state.model, episodes, known="encoder" in settings.frozen))
     chunks = -(-updates // chunk)
     rates = np.linspace(1.0, settings.final_rate, chunks + 1, dtype=np.float32)
     low = 0  # reports in a row that showed a collapse
@@ -216,16 +225,17 @@ def _buffers(
         yield itertools.repeat(Buffer.from_episodes(Episodes(spec, tuple(episodes)), length, capacity=CAPACITY))
 
 
-def _with_normalisers(model: JEPA, episodes: Sequence[Episode] | Stream) -> JEPA:
+def _with_normalisers(model: JEPA, episodes: Sequence[Episode] | Stream, *, known: bool) -> JEPA:
+    """A copy that scales costs, and unless that is `known` observations, as these data do."""
     model = jax.tree.map(lambda leaf: leaf, model)
     if isinstance(episodes, Stream):
         observations, paid = episodes.rows()
-        if model.spec.size:
+        if model.spec.size and not known:
             model.normaliser.fit(observations)
         if episodes.has_costs:
             model.cost_normaliser.fit(paid[:, None])
         return model
-    if model.spec.size:
+    if model.spec.size and not known:
         model.normaliser.fit(np.concatenate([np.asarray(model.spec.flatten(episode.observations)) for episode in episodes]))
     costs = [episode.costs for episode in episodes if episode.costs is not None]
     if costs:

@@ -34,6 +34,10 @@ class WorldModel(Protocol):
         """The latent one model step ahead; `noise` has shape [0] where the model is deterministic."""
         ...
 
+    def draw_noise(self, futures: int, horizon: int, *, key: Array) -> Float[Array, "M H Z"]:
+        """What is not known, drawn for M futures of a plan; [1, H, 0] where the model is deterministic."""
+        ...
+
     def infer_noise(self, latent: Latent, action: Array, next_observation: Observation) -> Array:
         """The z of least energy: the noise under which the model would have predicted what happened."""
         ...

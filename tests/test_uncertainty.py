@@ -1,0 +1,226 @@
+"""What a model does not know: a latent variable of limited information, and an ensemble; both become futures in planning."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import mpc
+import planners
+import worldmodels
+from tests import tiny
+from worldmodels import Buffer, Episode, Episodes, SpecError, TrainingSettings
+from worldmodels.latent_variables import CANDIDATES, DENSITY, LATENT_VARIABLES, Quantised, Sparse, information
+
+SMALL = {"latent": 8, "hidden": 32, "head": 32, "expander": 32}
+KEY = jax.random.key(0)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return worldmodels.JEPA(tiny.SPEC, noise="quantised", noise_size=3, members=2, **SMALL)
+
+
+def test_energy_is_the_least_over_every_code_and_member(model):
+    latent, action, later = model.start(tiny.observation()), jnp.array([0.4]), tiny.observation(0.9, 0.3)
+    target = model.start(later)
+    tried = {}
+    for code in range(3):
+        for member in range(2):
+            noise = jnp.array([*np.eye(3)[code], member], jnp.float32)
+            tried[code, member] = float(((model.predict(latent, action, noise) - target) ** 2).mean())
+    assert len(set(tried.values())) == 6
+    np.testing.assert_allclose(model.energy(latent, action, later), min(tried.values()), rtol=1e-5)
+    code, member = min(tried, key=tried.get)
+    np.testing.assert_array_equal(model.infer_noise(latent, action, later), [*np.eye(3)[code], member])
+
+
+def test_disagreement_is_the_variance_of_the_members(model):
+    latent, action = model.start(tiny.observation()), jnp.array([0.4])
+    apart = [model.predict(latent, action, jnp.array([1.0, 0, 0, member])) for member in (0, 1)]
+    wanted = (((apart[0] - apart[1]) / 2) ** 2).mean()
+    np.testing.assert_allclose(model.disagreement(latent, action), wanted, rtol=1e-4)
+    agreeing = jax.tree.map(lambda x: x, model)
+    agreeing.predictor = jax.tree.map(lambda x: jnp.broadcast_to(x[:1], x.shape), model.predictor)
+    assert agreeing.disagreement(latent, action) < 1e-10
+    with pytest.raises(SpecError, match="ensemble"):
+        worldmodels.JEPA(tiny.SPEC, **SMALL).disagreement(jnp.zeros(8), action)
+
+
+def test_futures_hold_one_member_each_and_new_codes_in_every_step(model):
+    noise = np.asarray(model.draw_noise(40, 6, key=KEY))
+    assert noise.shape == (40, 6, 4)
+    np.testing.assert_array_equal(noise[..., :3].sum(-1), 1)
+    assert (noise[:, :, 3] == noise[:, :1, 3]).all()
+    assert abs(noise[:, 0, 3].mean() - 0.5) < 1e-6
+    assert len(np.unique(noise[:, :, :3].reshape(-1, 3), axis=0)) == 3
+    assert worldmodels.JEPA(tiny.SPEC, **SMALL).draw_noise(40, 6, key=KEY).shape == (1, 6, 0)
+
+
+def test_noise_of_another_size_is_refused(model):
+    with pytest.raises(SpecError, match=r"noise of shape \(0,\): expected \[4\]"):
+        model.predict(model.start(tiny.observation()), jnp.zeros(1), jnp.zeros(0))
+    with pytest.raises(SpecError, match="noise='white'"):
+        worldmodels.JEPA(tiny.SPEC, noise="white")
+    ensemble = worldmodels.JEPA(tiny.SPEC, members=3, **SMALL)
+    with pytest.raises(SpecError, match="batch=64 for 3 members"):
+        worldmodels.train(ensemble, tiny.episodes(), TrainingSettings(batch=64))
+
+
+@pytest.mark.parametrize("name", LATENT_VARIABLES)
+def test_what_is_drawn_has_the_moments_it_should(name):
+    variable = LATENT_VARIABLES[name](2)
+    drawn = np.asarray(variable.draw((20_000,), key=KEY))
+    assert variable.choices(key=KEY).shape == (2 if isinstance(variable, Quantised) else CANDIDATES, 2)
+    if isinstance(variable, Quantised):
+        np.testing.assert_allclose(drawn.mean(0), 0.5, atol=0.02)
+        return
+    np.testing.assert_allclose(drawn.mean(0), 0.0, atol=0.05)
+    np.testing.assert_allclose(drawn.var(0), 1.0, atol=0.1)
+    if isinstance(variable, Sparse):
+        np.testing.assert_allclose((drawn != 0).mean(), DENSITY, atol=0.02)
+
+
+def test_information_by_hand():
+    # Of four candidates one fits far better: ln 4. All fit alike: nothing.
+    np.testing.assert_allclose(information(jnp.array([[1.0], [99], [99], [99]])), np.log(4), rtol=1e-4)
+    np.testing.assert_allclose(information(jnp.full((4, 5), 0.3)), 0.0, atol=1e-5)
+    # Energies 1 and 1 + ln 3 at temperature 1: posterior 3/4 and 1/4.
+    entropy = -(0.75 * np.log(0.75) + 0.25 * np.log(0.25))
+    np.testing.assert_allclose(information(jnp.array([[1.0], [1 + np.log(3)]])), np.log(2) - entropy, rtol=1e-4)
+
+
+def branching(count=40, length=12):
+    """Each step moves by the action, and by half a metre to a side that a coin decides."""
+    random = np.random.default_rng(0)
+    made = []
+    for number in range(count):
+        actions = random.uniform(-2, 2, (length, 1)).astype(np.float32)
+        steps = 0.1 * actions[:, 0] + 0.5 * random.choice([-1.0, 1.0], length)
+        path = np.concatenate([[0.0], np.cumsum(steps)]).astype(np.float32) + np.float32(random.normal())
+        made.append(Episode({"position": path[:, None]}, actions, (path[:-1] ** 2), False, True, number))
+    return Episodes(tiny.POSITION, tuple(made))
+
+
+def moves(settings, futures, updates):
+    """By how much a trained model says the position changes in a step, in each future."""
+    model = worldmodels.JEPA(tiny.POSITION, **SMALL, **settings)
+    reports = []
+    training = TrainingSettings(batch=64, length=2, learning_rate=3e-3)
+    model = worldmodels.train(model, branching(), training, updates=updates, progress=reports.append)
+    latent = model.start({"position": np.zeros(1, np.float32)})
+    noise = model.draw_noise(futures, 1, key=KEY)[:, 0]
+    following = jax.vmap(lambda z: model.predict(latent, jnp.zeros(1), z))(noise)
+    return np.asarray(model.readout(following)["position"])[:, 0], reports[-1].recipe["information_z"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["gaussian", "quantised"])
+def test_futures_cover_both_branches_where_a_deterministic_model_averages(kind):
+    certain, nothing = moves({}, 1, 1000)
+    assert abs(certain[0]) < 0.25
+    assert nothing == 0
+    several, nats = moves({"noise": kind, "noise_size": 2}, 32, 1000)
+    assert (several > 0.35).mean() > 0.15
+    assert (several < -0.35).mean() > 0.15
+    assert 0.3 < nats < np.log(2 if kind == "quantised" else CANDIDATES) + 1e-3
+
+
+def test_gradients_reach_every_member_and_what_is_averaged_is_the_same(model):
+    from flax import nnx
+
+    from worldmodels.losses import losses
+
+    window = Buffer.from_episodes(tiny.episodes(), 3).sample(16, 3, key=KEY)
+    graph, params, rest = nnx.split(model, nnx.Param, ...)
+    settings = TrainingSettings(batch=16, length=3)
+    gradient = jax.jit(jax.grad(lambda p: losses(nnx.merge(graph, p, rest), settings, window, key=KEY)["prediction"]))(params)
+    by_member = sum(abs(leaf).reshape(2, -1).sum(-1) for leaf in jax.tree.leaves(gradient["predictor"]))
+    assert (np.asarray(by_member) > 0).all()
+
+
+class Windy:
+    """The tiny world's physics with a wind that blows from either side; noise [1] says which."""
+
+    def __new__(cls):
+        from tests.test_agent import DoubleIntegrator
+
+        class Model(DoubleIntegrator):
+            def draw_noise(self, futures, horizon, *, key):
+                side = jnp.where(jax.random.bernoulli(key, 0.5, (futures,)), 1.0, -1.0)
+                return jnp.broadcast_to(side[:, None, None], (futures, horizon, 1))
+
+            def predict(self, latent, action, noise):
+                still = super().predict(latent, action, noise)
+                return still.at[0].add(0.1 * noise[0])
+
+        return Model(tiny.SPEC, latent=2, hidden=4, head=4, expander=4)
+
+
+def test_the_agent_draws_its_futures_anew_in_every_decision_and_weighs_them_by_its_risk():
+    planner = planners.ICEM(horizon=4, samples=16, iterations=1, elites=4, keep=2)
+    costs = {}
+    for risk in (planners.MEAN, planners.WORST):
+        agent = mpc.PlanningAgent(Windy(), mpc.cost(blown), planner, futures=8, risk=risk)
+        problem = agent.problem(key=KEY)
+        assert problem.noise.shape == (8, 4, 1)
+        assert not np.array_equal(problem.noise, agent.problem(key=jax.random.key(3)).noise)
+        observation = tiny.observation(0.0, 0.0)
+        decision, _ = agent.act(agent.reset(observation), observation, key=KEY)
+        costs[risk] = float(decision.cost)
+    # In the mean the wind blows either way, in the worst future to the right: 0.1, 0.2 and 0.3 metres after the first step.
+    assert costs[planners.WORST] > costs[planners.MEAN] + 0.2
+
+
+def blown(readout, action, step):
+    return readout["position"][0]
+
+
+def test_disagreement_is_a_cost_beside_others(model):
+    cost = mpc.combine(task=(1.0, mpc.LearnedCost()), unknown=(2.0, mpc.disagreement()))
+    latent, action = model.start(tiny.observation()), jnp.array([0.4])
+    terms = cost.running(model, latent, action, jnp.zeros((), jnp.int32))
+    np.testing.assert_allclose(terms["unknown"], 2 * model.disagreement(latent, action), rtol=1e-5)
+    np.testing.assert_allclose(terms["task"], model.cost(latent, action), rtol=1e-5)
+
+
+def test_a_model_that_watches_looks_at_no_action_and_a_translator_takes_over_its_predictor():
+    watched = worldmodels.JEPA(tiny.SPEC, noise="gaussian", noise_size=2, actions="latent", **SMALL)
+    latent, z = watched.start(tiny.observation()), jnp.array([0.3, -1.0])
+    np.testing.assert_array_equal(watched.predict(latent, jnp.ones(1), z), watched.predict(latent, -jnp.ones(1), z))
+    settings = TrainingSettings(batch=16, length=2, warmup=1)
+    model = worldmodels.learn_actions(watched, tiny.episodes(count=2), settings, updates=100)
+    assert model.noise_size == 0
+    for part in ("encoder", "normaliser"):
+        for before, after in zip(*(jax.tree.leaves(getattr(m, part)) for m in (watched, model)), strict=True):
+            np.testing.assert_array_equal(before, after)
+    moved = [abs(a - b).max() for a, b in zip(*(jax.tree.leaves(m.predictor) for m in (watched, model)), strict=True)]
+    assert max(moved) > 1e-4
+    with pytest.raises(SpecError, match="actions='latent'"):
+        worldmodels.learn_actions(model, tiny.episodes())
+    with pytest.raises(SpecError, match="noise='none'"):
+        worldmodels.JEPA(tiny.SPEC, actions="latent")
+    with pytest.raises(SpecError, match="decoder"):
+        worldmodels.train(watched, tiny.episodes(), TrainingSettings(batch=16, frozen=("decoder",)))
+
+
+def error_ahead(model):
+    """Mean error of the position predicted open loop five steps ahead, in metres."""
+    errors = []
+    for episode in tiny.episodes(count=30, length=5, seed=7):
+        latent = model.start({name: value[0] for name, value in episode.observations.items()})
+        for action in episode.actions:
+            latent = model.predict(latent, tiny.SPEC.action.normalise(action), jnp.zeros(0))
+        errors.append(abs(model.readout(latent)["position"] - episode.observations["position"][-1]).item())
+    return float(np.mean(errors))
+
+
+@pytest.mark.slow
+def test_watching_first_leaves_less_to_learn_from_actions():
+    settings = TrainingSettings(batch=64, length=3)
+    watched = worldmodels.JEPA(tiny.SPEC, noise="gaussian", noise_size=2, actions="latent", **SMALL)
+    watched = worldmodels.train(watched, tiny.episodes(count=40), settings, updates=1500)
+    labelled = tiny.episodes(count=1, length=30, seed=5)
+    alone = worldmodels.train(worldmodels.JEPA(tiny.SPEC, **SMALL), labelled, settings, updates=600)
+    after = worldmodels.learn_actions(watched, labelled, settings, updates=600)
+    assert error_ahead(after) < 0.8 * error_ahead(alone)
