@@ -107,6 +107,7 @@ def test_a_collapse_is_noticed_and_the_term_to_raise_is_named():
     with pytest.raises(worldmodels.CollapseError, match="no term against it"):
         sound_alarm(found, PRESETS["teacher"].objective, "none", 800, "stop")
     sound_alarm(found, objective, "none", 800, "ignore")
+    assert not collapsed(found._replace(observed_rank=jnp.ones(())))  # a world of one dimension
 
 
 @pytest.mark.slow

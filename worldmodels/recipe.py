@@ -15,6 +15,7 @@ from worldmodels.norms import FLOORS
 from worldmodels.objectives.objective import RANK, SPREAD, Objective, Views, relative_error
 
 COLLAPSED = 1.5  # directions; fewer are none to plan with
+SHARE = 0.75  # of the observations' own rank, where that asks for less: a world of one dimension needs no more
 OnCollapse = Literal["warn", "stop", "ignore"]
 
 
@@ -32,6 +33,7 @@ class Recipe(NamedTuple):
       information_z: in the latent variable, nats a step; 0 for a deterministic model.
       effective_rank: directions that the first moment's latents use.
       spread: their mean standard deviation.
+      observed_rank: directions that the first moment's observations use; of pictures alone, as many as there are latents.
     """
 
     information_x: Array
@@ -40,6 +42,7 @@ class Recipe(NamedTuple):
     information_z: Array
     effective_rank: Array
     spread: Array
+    observed_rank: Array
 
 
 def gaussian_information(features: Float[Array, "N D"], *, floor: float) -> Float[Array, ""]:
@@ -56,7 +59,7 @@ def gaussian_information(features: Float[Array, "N D"], *, floor: float) -> Floa
 def recipe(views: Views) -> Recipe:
     """The four quantities, and how the latents are spread."""
     floor = FLOORS[views.model.settings.norm]
-    first, following = views.latents[:, 0], views.slow[:, -1]
+    first, following, seen = views.latents[:, 0], views.slow[:, -1], views.observations[:, 0]
     return Recipe(
         information_x=gaussian_information(first, floor=floor),
         information_y=gaussian_information(following, floor=floor),
@@ -64,12 +67,13 @@ def recipe(views: Views) -> Recipe:
         information_z=views.information_z,
         effective_rank=effective_rank(first, floor=floor),
         spread=first.std(0).mean(),
+        observed_rank=effective_rank(seen) if seen.size else jnp.asarray(float(first.shape[-1])),
     )
 
 
 def collapsed(found: Recipe) -> bool:
     """Whether the latents use hardly a direction, or hardly differ."""
-    return not float(found.effective_rank) >= COLLAPSED
+    return not float(found.effective_rank) >= min(COLLAPSED, SHARE * float(found.observed_rank))
 
 
 def sound_alarm(found: Recipe, objective: Objective, norm: str, updates: int, reaction: OnCollapse) -> None:

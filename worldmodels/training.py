@@ -184,7 +184,7 @@ def advance(
         for index, (subkey, buffer) in enumerate(zip(jax.random.split(key, chunks), buffers, strict=False)):
             rate = rates[index], rates[index + 1]
             state, terms, found = _advance(state, buffer, rate, subkey, settings=settings, count=chunk)
-            low = low + 1 if collapsed(found) else 0
+            low = low + 1 if collapsed(found) and "encoder" not in settings.frozen else 0
             if low == ALARMING:
                 sound_alarm(found, settings.objective, state.model.settings.norm, int(state.updates), settings.on_collapse)
             if progress is not None:
