@@ -3,11 +3,10 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 import mpc
@@ -23,12 +22,13 @@ from benchmarks.learn import learn
 from benchmarks.loader import bench_loader
 from benchmarks.names import planner_named
 from benchmarks.objectives import bench_objectives
+from benchmarks.progress_bar import Bar
 from benchmarks.replay import replay
 from benchmarks.runtime import bench_runtime
+from benchmarks.train import train
 from planners import PlannerError
 from worldmodels import manifest
 from worldmodels.errors import WorldModelError
-from worldmodels.objectives import reweighted
 
 console = Console()
 Positional = tyro.conf.Positional
@@ -41,34 +41,6 @@ EXPECTED = (
     report.ReportError,
     plots.MissingExtraError,
 )
-
-
-class Bar:
-    """A progress bar with rate and time left, fed by callbacks."""
-
-    def __init__(self, label: str, unit: str):
-        rate = TextColumn("{task.fields[rate]:>8.0f} " + unit + "/s")
-        columns = (
-            TextColumn(label),
-            BarColumn(),
-            MofNCompleteColumn(),
-            rate,
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-        )
-        self.progress = Progress(*columns, console=console)
-        self.task = self.progress.add_task(label, total=None, rate=0.0, note="")
-
-    def __enter__(self):
-        self.progress.start()
-        return self
-
-    def __exit__(self, *_):
-        self.progress.stop()
-
-    def __call__(self, done: int, total: int | None, note: str = "") -> None:
-        elapsed = self.progress.tasks[0].elapsed or 0.0
-        self.progress.update(self.task, completed=done, total=total, note=note, rate=done / elapsed if elapsed else 0.0)
 
 
 def collect(
@@ -107,73 +79,6 @@ def collect(
     with Bar("collect", "frames") as bar:
         dataset = mpc.collect(made, frames=frames, seed=seed, agent=agent, copies=copies, out=out, progress=bar)
     console.print(f"{out}: {len(dataset)} episodes, {dataset.frames} frames")
-
-
-def train(
-    data: Positional[Path],
-    out: Path,
-    updates: int = 5_000,
-    latent: int = 64,
-    hidden: int = 128,
-    predictor: str = "residual",
-    memory: str = "none",
-    history: int = 4,
-    noise: str = "none",
-    noise_size: int = 2,
-    members: int = 1,
-    objective: str = "vicreg",
-    weights: dict[str, float] = {},  # noqa: B006  (tyro shows it, nobody changes it)
-    on_collapse: Literal["warn", "stop", "ignore"] = "warn",
-    seed: int = 0,
-    skip_bad: bool = False,
-    stream: bool = False,
-) -> None:
-    """Learn a world model from a dataset.
-
-    Args:
-        data: a dataset's folder.
-        out: the model's folder; an older model there is replaced once the new one is complete.
-        updates: gradient steps.
-        latent: size of the representation.
-        hidden: width of encoder and predictor.
-        predictor: residual, gated or transformer.
-        memory: none, stack or recurrent: for worlds that one observation does not show whole.
-        history: observations in a stack, or training steps that a recurrent memory has to settle.
-        noise: none, gaussian, sparse or quantised: a latent variable for what cannot be known.
-        noise_size: its components, or codes.
-        members: of an ensemble of predictors.
-        objective: vicreg, barlow, sigreg, teacher, consistency, inverse, smooth, straight, infonce or reconstruction.
-        weights: of its terms, such as `--weights variance 2 covariance 0.1`.
-        on_collapse: what to do where the representation stops saying anything.
-        seed: of initialisation and batches.
-        skip_bad: leave damaged episodes out instead of stopping.
-        stream: read windows from disk as they are needed, for data larger than memory.
-    """
-    manifest.check_replaceable(out, "model")
-    dataset = worldmodels.Dataset.open(data, skip_damaged=skip_bad)
-    chosen = worldmodels.preset(objective)
-    settings = worldmodels.TrainingSettings(
-        objective=reweighted(chosen.objective, weights), cost_gradient=chosen.cost_gradient, on_collapse=on_collapse
-    )
-    parts = {"predictor": predictor, "memory": memory, "history": history}
-    unknown = {"noise": noise, "noise_size": noise_size, "members": members}
-    model = worldmodels.JEPA(dataset.spec, seed=seed, latent=latent, hidden=hidden, norm=chosen.norm, **parts, **unknown)
-    with Bar("train", "updates") as bar:
-
-        def show(report):
-            losses = "  ".join(f"{name} {value:.3f}" for name, value in report.losses.items())
-            bar(report.updates, report.total, f"{losses}  {in_words(report.recipe)}")
-
-        episodes = worldmodels.Stream.open(dataset) if stream else dataset
-        model = worldmodels.train(model, episodes, settings, updates=updates, seed=seed, progress=show)
-    worldmodels.save(model, out)
-    console.print(f"{out}: {manifest.describe(out)}")
-
-
-def in_words(recipe: dict[str, float]) -> str:
-    """The four terms of the recipe, and the rank."""
-    information = "  ".join(f"{name[-1]} {recipe[name]:.1f}" for name in ("information_x", "information_y", "information_z"))
-    return f"nats: {information}  unexplained {recipe['prediction_error']:.1%}  rank {recipe['effective_rank']:.1f}"
 
 
 def evaluate(

@@ -34,6 +34,8 @@ def test_planners_are_known_by_their_names():
     [
         (("collect", "dm_control/cartpole-swngup-v0", "--frames", "10", "--out", "x"), "cartpole-swingup"),
         (("train", "nowhere", "--out", "x"), "nowhere"),
+        (("train", "--out", "x", "--action-free", "nowhere"), "--then"),
+        (("train", "--out", "x", "--action-free", "nowhere", "--then", "nowhere"), "nowhere"),
         (("evaluate", "nowhere"), "nowhere"),
         (("data", "info", "nowhere"), "nowhere"),
     ],
