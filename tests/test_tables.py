@@ -149,7 +149,10 @@ def test_no_results_yet(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (PAGE.format(name="dmeo"), r"line 3: unknown table 'dmeo'.*control, demo, objectives, planners, planners-short, runtime, speed"),
+        (
+            PAGE.format(name="dmeo"),
+            r"line 3: unknown table 'dmeo'.*control, demo, objectives, planners, planners-short, runtime, speed",
+        ),
         ("<!-- table: demo -->\nrows\n", "never closed"),
         ("<!-- table: demo -->\n<!-- table: speed -->\n<!-- end table -->\n", "line 2.*still open"),
         ("text\n<!-- end table -->\n", "line 2.*closes nothing"),
