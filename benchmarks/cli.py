@@ -249,7 +249,7 @@ def bench_objectives_command(
     tasks: tuple[str, ...] = ("cartpole-swingup",),
     methods: tuple[str, ...] = (),
     seeds: tuple[int, ...] = (0,),
-    updates: int = 4_000,
+    updates: int = 2_000,
     batch: int = 128,
     episodes: int = 5,
     minutes: float = float("inf"),

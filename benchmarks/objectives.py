@@ -26,7 +26,7 @@ from worldmodels.objectives import PRESETS, Preset, VICReg
 
 RESULTS = results.RESULTS / "objectives.jsonl"
 DATA = Path("runs/bench/objectives")
-EPISODES = 8  # of each kind, in the data
+EPISODES = 6  # of each kind, in the data
 HELD_OUT = 30_000  # first seed of evaluation
 AHEAD = 20  # model steps after which open-loop error is measured
 METHODS = {**PRESETS, "none": Preset(VICReg(variance=0.0, covariance=0.0), "VICReg without its regulariser")}
@@ -77,7 +77,7 @@ def data_of(task: Task) -> worldmodels.Dataset:
     environment = mpc.make(task.environment, action_repeat=ACTION_REPEAT)
     simulator = mpc.make(task.environment, action_repeat=ACTION_REPEAT, privileged=True)
     cost = mpc.cost(mpc.tasks.lookup(task.environment))
-    planner = planners.ICEM(task.horizon, samples=32, iterations=2, elites=8, keep=4)
+    planner = planners.ICEM(task.horizon, samples=16, iterations=2, elites=4, keep=2)
     agent = mpc.PlanningAgent(mpc.simulator(simulator), cost, planner)
     acted = mpc.collect(simulator, episodes=EPISODES, seed=1_000, agent=agent)
     random = mpc.collect(environment, episodes=EPISODES, seed=0)
