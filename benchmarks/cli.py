@@ -17,6 +17,7 @@ from benchmarks import speed as speed_benchmark
 from benchmarks.control import bench_control, bench_simulator
 from benchmarks.data import data
 from benchmarks.demo import demo
+from benchmarks.diagnose import diagnose
 from benchmarks.export import export
 from benchmarks.learn import learn
 from benchmarks.loader import bench_loader
@@ -26,6 +27,7 @@ from benchmarks.progress_bar import Bar
 from benchmarks.replay import replay
 from benchmarks.runtime import bench_runtime
 from benchmarks.train import train
+from benchmarks.video import bench_video
 from planners import PlannerError
 from worldmodels import manifest
 from worldmodels.errors import WorldModelError
@@ -270,6 +272,15 @@ def bench_objectives_command(
     write_lines(json_file, bench_objectives(tasks, methods, seeds, updates, batch, episodes, minutes))
 
 
+def bench_video_command(json_file: JSONFile = None) -> None:
+    """What lossless ways of keeping frames cost, into benchmarks/results/video.jsonl; needs the data extra.
+
+    Args:
+        json_file: write the lines there too.
+    """
+    write_lines(json_file, bench_video())
+
+
 def write_lines(path: Path | None, lines: list[dict[str, Any]]) -> None:
     if path is not None:
         manifest.write_aside(path, json.dumps(lines, indent=1).encode())
@@ -282,6 +293,7 @@ Benchmark = (
     | Annotated[None, tyro.conf.subcommand("runtime", constructor=bench_runtime_command)]
     | Annotated[None, tyro.conf.subcommand("loader", constructor=bench_loader_command)]
     | Annotated[None, tyro.conf.subcommand("objectives", constructor=bench_objectives_command)]
+    | Annotated[None, tyro.conf.subcommand("video", constructor=bench_video_command)]
 )
 
 
@@ -309,6 +321,7 @@ def main() -> None:
         "train": train,
         "learn": learn,
         "evaluate": evaluate,
+        "diagnose": diagnose,
         "distil": distil,
         "export": export,
         "replay": replay,

@@ -232,6 +232,32 @@ def objectives(lines: Lines) -> str:
     return markdown(headings, sorted(rows)) + provenance(lines)
 
 
+def training(lines: Lines) -> str:
+    """One row per workload and method: how fast updates are, and how fast windows are read."""
+    columns = {
+        "Updates a second": "updates_per_second",
+        "Share of the roofline": "roofline_fraction",
+        "Compile, s": "compile_seconds",
+        "Windows read a second": "loader_windows_per_second",
+    }
+    rows = [
+        [task, method, *(number(mean_and_interval(cell, field)[0]) for field in columns.values())]
+        for (task, method), cell in group(lines, "task", "method").items()
+    ]
+    return markdown(["Workload", "Method", *columns], rows, drop_empty=True) + provenance(lines)
+
+
+def video(lines: Lines) -> str:
+    """One row per codec and size of frame, the mean over tasks."""
+    fields = ("kept_percent", "written_per_second", "read_per_second")
+    rows = [
+        [method, json.loads(settings)["size"], *(number(mean_and_interval(cell, field)[0]) for field in fields)]
+        for (method, settings), cell in group(lines, "method", "settings").items()
+    ]
+    rows = [[method, f"{size} × {size}", *figures] for method, size, *figures in rows]
+    return markdown(["Codec", "Frames", "Kept, %", "Written a second", "Read a second"], rows) + provenance(lines)
+
+
 def _chosen(lines: Lines, task: str, method: str, frames: int) -> Lines:
     return [line for line in lines if (line["task"], line["method"], line["frames"]) == (task, method, frames)]
 
@@ -254,6 +280,8 @@ TABLES: dict[str, Callable[[Lines], str]] = {
     "control": control,
     "runtime": runtime,
     "objectives": objectives,
+    "training": training,
+    "video": video,
 }
 """Marker name -> what writes the table from the lines of `benchmarks/results/NAME.jsonl`; a dash ends the file's name."""
 

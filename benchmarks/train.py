@@ -2,16 +2,21 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import tyro
 from rich.console import Console
 
 import worldmodels
 from benchmarks.progress_bar import Bar
+from mpc.ranking import rank_plans
 from worldmodels import manifest
+from worldmodels.diagnostics import look, open_loop_score, trials_for
 from worldmodels.objectives import reweighted
+from worldmodels.selection import Best
 
+LOOKS, AHEAD, WINDOWS = 10, 20, 256  # at the model along a run; steps predicted at each, from so many moments
+Choice = Literal["open-loop", "plans"]
 console = Console()
 
 
@@ -35,6 +40,8 @@ def train(
     seed: int = 0,
     skip_bad: bool = False,
     stream: bool = False,
+    validate: Path | None = None,
+    choose_by: Choice = "open-loop",
 ) -> None:
     """Learn a world model from a dataset; or with --action-free DATA --then LABELLED first by watching.
 
@@ -58,6 +65,8 @@ def train(
         seed: of initialisation and batches.
         skip_bad: leave damaged episodes out instead of stopping.
         stream: read windows from disk as they are needed, for data larger than memory.
+        validate: a dataset of other episodes: of the models along the way, the best on them is kept instead of the last.
+        choose_by: what makes the best: open-loop error, or the ranking of plans beside the true simulator.
     """
     if (data is None) == (action_free is None) or (action_free is None) != (then is None):
         raise worldmodels.DataError("expected a dataset's folder, or --action-free DATA with --then LABELLED.")
@@ -75,13 +84,38 @@ def train(
     how = settings if not watching else replace(settings, cost_gradient=0.0)
     with Bar("watch" if watching else "train", "updates") as bar:
         episodes = worldmodels.Stream.open(first) if stream else first
-        model = worldmodels.train(model, episodes, how, updates=updates, seed=seed, progress=shown_on(bar))
+        best = best_on(validate, model, choose_by, updates) if then is None else None
+        model = worldmodels.train(model, episodes, how, updates=updates, seed=seed, progress=shown_on(bar), watch=best)
     if then is not None:
         labelled = worldmodels.Dataset.open(then, skip_damaged=skip_bad)
         with Bar("act", "updates") as bar:
-            model = worldmodels.learn_actions(model, labelled, settings, updates=updates, seed=seed, progress=shown_on(bar))
+            best = best_on(validate, labelled, choose_by, updates)
+            model = worldmodels.learn_actions(
+                model, labelled, settings, updates=updates, seed=seed, progress=shown_on(bar), watch=best
+            )
+    if best is not None:
+        best(model, updates, last=True)
+        model = best.model
+        said = ", ".join(f"{score:.4f} at {looked}" for looked, score in best.scores)
+        console.print(f"kept the model of update {best.updates}: {said}", highlight=False)
     worldmodels.save(model, out)
     console.print(f"{out}: {manifest.describe(out)}")
+
+
+def best_on(validate: Path | None, like: Any, choose_by: Choice, updates: int) -> Best | None:
+    """Keeps the best of the models for the spec of `like` on the episodes in `validate`; None where there are none."""
+    if validate is None:
+        return None
+    episodes = worldmodels.Dataset.open(validate)
+    if episodes.spec != like.spec:
+        raise worldmodels.DataError(f"{validate} is of {episodes.spec}, the model of {like.spec}: give episodes of the same.")
+
+    def score(model: Any) -> float:
+        if choose_by == "plans":
+            return -rank_plans(model, episodes).mean
+        return open_loop_score(look(model, trials_for(model, episodes, AHEAD, WINDOWS)))
+
+    return Best(score, every=max(1, updates // LOOKS))
 
 
 def shown_on(bar: Bar):

@@ -159,6 +159,7 @@ def advance(
     key: Array,
     chunk: int = 100,
     progress: Callable[[Progress], None] | None = None,
+    watch: Callable[[JEPA, int], None] | None = None,
 ) -> TrainingState:
     """Train for at least `updates` more updates on `episodes`, `chunk` of them in each compiled call.
 
@@ -191,6 +192,8 @@ def advance(
                 figures = {name: float(value) for name, value in terms.items()}
                 shown = {name: float(value) for name, value in found._asdict().items()}
                 progress(Progress((index + 1) * chunk, chunks * chunk, figures, shown["effective_rank"], shown))
+            if watch is not None:
+                watch(state.model, int(state.updates))
     return state
 
 
@@ -202,14 +205,17 @@ def train(
     updates: int = 4_000,
     seed: int = 0,
     progress: Callable[[Progress], None] | None = None,
+    watch: Callable[[JEPA, int], None] | None = None,
 ) -> JEPA:
     """A trained copy of `model`; `episodes` may be `Episodes` in memory, a `Dataset` on disk, or a `Stream` of one.
+
+    `watch` sees the model, and after how many updates it is, along the way: `selection.Best` keeps the one to plan with.
 
     Raises `DataError` where the data are empty, too short for a window, or of another environment.
     """
     settings = settings or TrainingSettings()
     state = start(model, settings, seed=seed)
-    return advance(state, episodes, settings, updates=updates, key=jax.random.key(seed), progress=progress).model
+    return advance(state, episodes, settings, updates=updates, key=jax.random.key(seed), progress=progress, watch=watch).model
 
 
 @contextlib.contextmanager

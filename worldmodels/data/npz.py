@@ -1,9 +1,7 @@
 """One episode as the bytes of an `.npz` file: no pickles, readable with numpy alone.
 
-Frames are deflated, losslessly, and the rest is stored as it is. Measured on 250 rendered frames each of cartpole and walker
-(64 × 64 pixels, one core): deflate leaves 2 and 14 % of the bytes and reads 15,000 frames a second or more; lossless H.264
-leaves 3 and 24 %, FFV1 23 and 26 %, PNG 39 and 37 %, all reading under 5,000 frames a second. At 256 × 256 lossless H.264 is
-2 to 17 times smaller than deflate and as fast to read; small frames are what models see, and numpy alone reads these.
+Frames are deflated, without loss, and the rest is stored as it is: at the size that models see, deflate reads faster than any
+codec and keeps fewer bytes (`sailplan bench video`, docs/data.md), and numpy alone reads it.
 """
 
 import io

@@ -126,14 +126,13 @@ class Stream:
     def _gather(self, possible: np.ndarray, count: int, length: int, random: np.random.Generator) -> Buffer:
         first = np.sort(random.choice(possible, count))
         rows = (first[:, None] + np.arange(length + 1)).ravel()
-        capacity = 1 << (len(rows) - 1).bit_length()
         arrays = {
-            "observations": _padded(self._flat(rows), capacity),
-            "actions": _padded(self.actions[rows], capacity),
-            "costs": _padded(self.costs[rows], capacity),
-            "terminated": _padded(self.terminated[rows], capacity),
-            "starts": _padded(np.arange(0, len(rows), length + 1, dtype=np.int32), capacity),
-            "frames": {name: _padded(self.observations[name][rows], capacity) for name in self.spec.images},
+            "observations": self._flat(rows),
+            "actions": self.actions[rows],
+            "costs": self.costs[rows],
+            "terminated": self.terminated[rows],
+            "starts": np.arange(0, len(rows), length + 1, dtype=np.int32),
+            "frames": {name: self.observations[name][rows] for name in self.spec.images},
         }
         return Buffer(**jax.device_put(arrays), count=jnp.int32(count), length=length, has_costs=self.has_costs)
 
@@ -141,10 +140,6 @@ class Stream:
         """As `spec.flatten` does, without images: [n, D], float32."""
         parts = [self.observations[name][rows].reshape(len(rows), -1) for name, _ in self.spec.vectors]
         return np.concatenate([np.zeros((len(rows), 0), np.float32), *parts], 1, dtype=np.float32)
-
-
-def _padded(array: np.ndarray, capacity: int) -> np.ndarray:
-    return np.concatenate([array, np.zeros((capacity - len(array), *array.shape[1:]), array.dtype)])
 
 
 def _contents(dataset: Dataset) -> dict[str, object]:

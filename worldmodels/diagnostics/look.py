@@ -38,7 +38,7 @@ class Look:
 def look(model: Any, given: Trials, *, futures: int = 32, seed: int = 0) -> Look:
     """Run `model` over the windows. A pytree as every model is, so that another one of its kind compiles nothing."""
     keys = jax.random.split(jax.random.key(seed), len(given))
-    noise = jax.vmap(lambda key: _noise(model, futures, given.horizon, key))(keys)
+    noise = jax.vmap(lambda key: model.draw_noise(futures, given.horizon, key=key))(keys)
     first, features, readouts = _believe(model, given.observations, given.actions, context=given.context)
     predicted = imagine(model, first, given.chosen, noise)
     real = np.asarray(model.spec.flatten(given.observations))[:, given.context :]
@@ -83,9 +83,3 @@ def _seen(model: Any, latent: PyTree) -> tuple[Array, Array]:
     if not model.spec.size:
         return model.features(latent), jnp.zeros(0)
     return model.features(latent), model.spec.flatten(model.readout(latent))
-
-
-def _noise(model: Any, futures: int, horizon: int, key: Array) -> Array:
-    """[M, H, Z]; [1, H, 0] where the model is deterministic."""
-    draw = getattr(model, "draw_noise", None)
-    return jnp.zeros((1, horizon, 0)) if draw is None else draw(futures, horizon, key=key)

@@ -1,0 +1,94 @@
+"""Plans ranked by a model and by the world: the simulator ranks as itself, a model that never moves ranks nothing."""
+
+import dataclasses
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+import mpc
+import worldmodels
+from mpc.ranking import rank_plans, spearman
+from worldmodels import DataError, Episodes
+
+TASK = "dm_control/cartpole-balance-v0"
+SMALL = {"horizon": 4, "candidates": 8, "moments": 2}
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=[], meta_fields=["spec"])
+@dataclasses.dataclass(frozen=True)
+class Frozen:
+    """A model in which nothing happens."""
+
+    spec: worldmodels.Spec
+
+    def start(self, observation):
+        return {name: jnp.asarray(observation[name]) for name in self.spec.names}
+
+    def observe(self, latent, previous_action, observation):
+        return self.start(observation)
+
+    def predict(self, latent, action, noise):
+        return latent
+
+    def draw_noise(self, futures, horizon, *, key):
+        return jnp.zeros((1, horizon, 0))
+
+    def readout(self, latent):
+        return latent
+
+
+@pytest.fixture(scope="module")
+def episodes():
+    return mpc.collect(mpc.make(TASK, action_repeat=4), frames=96, seed=3)
+
+
+def test_spearman_of_known_orders():
+    assert spearman(np.array([1.0, 5, 2]), np.array([10.0, 90, 30])) == pytest.approx(1)
+    assert spearman(np.array([1.0, 5, 2]), np.array([3.0, 1, 2])) == pytest.approx(-1)
+    assert spearman(np.ones(4), np.arange(4.0)) == 0.0
+    random = np.random.default_rng(0)
+    tied, other = random.integers(0, 5, 40).astype(float), random.normal(size=40)
+    reference = stats.spearmanr(tied, other)
+    assert spearman(tied, other) == pytest.approx(reference.statistic)
+    assert spearman(np.where(tied == 3, np.inf, tied), other) == pytest.approx(
+        stats.spearmanr(np.where(tied == 3, 99, tied), other).statistic
+    )
+
+
+def test_the_simulator_ranks_as_itself():
+    hidden = mpc.make(TASK, action_repeat=4, privileged=True)
+    seen = mpc.collect(hidden, frames=96, seed=3)
+    found = rank_plans(mpc.simulator(hidden), seen, **SMALL)
+    assert found.predicted.shape == (2, 8)
+    np.testing.assert_allclose(found.predicted, found.true, rtol=1e-5)
+    assert found.mean == pytest.approx(1)
+    assert found.best_rank == 0
+
+
+def test_a_model_that_never_moves_ranks_nothing(episodes):
+    upright = mpc.cost(_height)
+    found = rank_plans(Frozen(episodes.spec), episodes, cost=upright, **SMALL)
+    assert np.ptp(found.predicted, axis=1).max() == 0
+    assert (np.ptp(found.true, axis=1) > 0).all()
+    assert found.mean == 0
+
+
+def _height(readout, action, step):
+    return -readout["position"][1]
+
+
+def test_what_cannot_be_ranked_is_said(episodes):
+    other = [dataclasses.replace(episode, seed=episode.seed + 1) for episode in episodes]
+    with pytest.raises(DataError, match=r"seed 4 cannot be played again: observations\[position\]"):
+        rank_plans(Frozen(episodes.spec), Episodes(episodes.spec, tuple(other)), **SMALL)
+    with pytest.raises(DataError, match="no episode has more than 400 decisions"):
+        rank_plans(Frozen(episodes.spec), episodes, horizon=400)
+    with pytest.raises(mpc.CostError, match="no cost named"):
+        rank_plans(Frozen(dataclasses.replace(episodes.spec, environment="HalfCheetah-v5")), episodes)
+    buttons = dataclasses.replace(episodes.spec, action=worldmodels.DiscreteAction(2))
+    with pytest.raises(mpc.UnsupportedEnvironmentError, match="continuous"):
+        rank_plans(Frozen(buttons), episodes)
