@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tyro
 from rich.console import Console
 
@@ -11,7 +12,7 @@ import mpc
 import worldmodels
 from benchmarks.diagnosis_page import diagnosis_page
 from mpc.learning.storage import load_learned
-from mpc.ranking import UNRANKED, rank_plans
+from mpc.ranking import UNRANKED, rank_plans, ranks
 from worldmodels import manifest
 from worldmodels.diagnostics import diagnose as measure
 from worldmodels.errors import WorldModelError
@@ -82,15 +83,19 @@ def ranked(model: Any, episodes: Any, plans: int, moments: int, horizon: int, se
         found = rank_plans(model, episodes, horizon=horizon, candidates=plans, moments=moments, seed=seed)
     except (*UNRANKED, mpc.MPCError, WorldModelError) as error:
         return {"missing": f"Plans were not ranked: {error}"}
-    points = [[float(p), float(t)] for p, t in zip(found.predicted.ravel(), found.true.ravel(), strict=True)]
     return {
         "spearman": found.mean,
         "each": found.correlations.tolist(),
         "best_rank": found.best_rank,
         "candidates": plans,
         "horizon": horizon,
-        "points": [point for point in points if all(abs(value) < float("inf") for value in point)][:MOST_POINTS],
+        "places": np.stack([places(found.predicted).ravel(), places(found.true).ravel()], 1)[:MOST_POINTS].tolist(),
     }
+
+
+def places(costs: np.ndarray) -> np.ndarray:
+    """Where each of costs [S, N] stands among those of its row, from 0, the cheapest, to 1."""
+    return np.array([ranks(row) / max(1, costs.shape[1] - 1) for row in costs])
 
 
 def in_words(figures: dict[str, Any]) -> list[str]:

@@ -8,7 +8,7 @@ from benchmarks.plots import Axis, Series, bar_panel, line_panel
 
 MOST_NAMES = 9  # observed quantities drawn; the rest is only counted
 SMALL = (3.3, 2.1)  # inches
-METHODS = {"model": ("model", "blue", "-"), "copy": ("nothing changes", "grid", "--"), "linear": ("linear", "orange", ":")}
+METHODS = {"model": ("model", "blue", "-"), "copy": ("copy", "grid", "--"), "linear": ("linear", "orange", ":")}
 STEPS = Axis("steps ahead")
 
 
@@ -47,8 +47,10 @@ def _plans(plans: dict[str, Any]) -> str:
     title = "Does it rank plans as the world does?"
     if "missing" in plans:
         return page.section(title, missing(plans["missing"]))
-    predicted, true = zip(*plans["points"], strict=True)
-    scatter = line_panel([Series("", predicted, true, line="", marker="o")], Axis("predicted cost"), Axis("true cost"))
+    predicted, true = zip(*plans["places"], strict=True)
+    scatter = line_panel(
+        [Series("", predicted, true, line="", marker="o")], Axis("place by predicted cost"), Axis("place by true cost")
+    )
     each = plans["each"]
     bars = bar_panel(
         [f"moment {i + 1}" for i in range(len(each))],
@@ -62,7 +64,11 @@ def _plans(plans: dict[str, Any]) -> str:
         f"by {100 * plans['best_rank']:.0f} % of the others."
     )
     panels = [
-        Panel(scatter, "Every plan.", "A rising cloud is what planning needs; its scale and offset do not matter."),
+        Panel(
+            scatter,
+            "Every plan.",
+            "Its place among those of its moment, 0 the cheapest. A rising diagonal is what planning needs.",
+        ),
         Panel(bars, "Moment by moment.", "A low bar is a situation in which the planner is misled."),
     ]
     return page.section(title, paragraph(text), page.figures(panels))
@@ -73,8 +79,8 @@ def _open_loop(figures: dict[str, Any]) -> str:
     steps = list(range(1, figures["horizon"] + 1))
     text = (
         "Root mean squared error of predictions made without looking, as a share of each quantity's own standard deviation: 1 is guessing "
-        "its mean. A model worth planning with stays below both baselines as far as a plan reaches; one that meets the "
-        "dashed line knows no more than that things stay as they are."
+        "its mean. A model worth planning with stays below both baselines as far as a plan reaches: copy, by which nothing changes, and "
+        "linear regression of the next observation on this one and the action, rolled out."
     )
     parts = [paragraph(text)]
     panels = [Panel(_three({m: errors["features"][m] for m in METHODS}, steps), "The features.", "All components together.")]
@@ -167,7 +173,9 @@ def _readouts(found: dict[str, dict[str, float | None]]) -> str:
 
 def _representation(found: dict[str, Any]) -> str:
     deviations = found["deviations"]
-    line = line_panel([Series("", list(range(1, len(deviations) + 1)), deviations)], Axis("component"), Axis("deviation", True))
+    line = line_panel(
+        [Series("", list(range(1, len(deviations) + 1)), deviations)], Axis("component"), Axis("deviation", from_zero=True)
+    )
     text = (
         f"The features use {found['effective_rank']:.1f} of {found['size']} directions; their components correlate by "
         f"{found['correlation']:.2f} (root mean square; covariance {found['covariance']:.3g}). A rank near 1, or deviations near 0, is "

@@ -110,13 +110,15 @@ def replayed(shown: Environment, hidden: Environment, episode: Episode, decision
 
 def spearman(one: np.ndarray, other: np.ndarray) -> float:
     """Correlation of ranks, ties sharing theirs; 0 where either is constant."""
-    ranks = []
-    for values in (one, other):
-        _, place, count = np.unique(values, return_inverse=True, return_counts=True)
-        ranks.append((np.cumsum(count) - (count - 1) / 2)[place])
-    deviations = [rank - rank.mean() for rank in ranks]
+    deviations = [ranks(values) - (len(values) - 1) / 2 for values in (one, other)]
     scale = np.sqrt((deviations[0] ** 2).sum() * (deviations[1] ** 2).sum())
     return float((deviations[0] * deviations[1]).sum() / scale) if scale > 0 else 0.0
+
+
+def ranks(values: np.ndarray) -> np.ndarray:
+    """Places of values [N], from 0; equal ones share the mean of theirs."""
+    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(count) - (count + 1) / 2)[place]
 
 
 def _plans(spec: Spec, done: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:

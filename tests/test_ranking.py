@@ -11,7 +11,7 @@ from scipy import stats
 
 import mpc
 import worldmodels
-from mpc.ranking import rank_plans, spearman
+from mpc.ranking import rank_plans, ranks, spearman
 from worldmodels import DataError, Episodes
 
 TASK = "dm_control/cartpole-balance-v0"
@@ -47,6 +47,7 @@ def episodes():
 
 
 def test_spearman_of_known_orders():
+    np.testing.assert_array_equal(ranks(np.array([5.0, 1, 5, 9])), [1.5, 0, 1.5, 3])
     assert spearman(np.array([1.0, 5, 2]), np.array([10.0, 90, 30])) == pytest.approx(1)
     assert spearman(np.array([1.0, 5, 2]), np.array([3.0, 1, 2])) == pytest.approx(-1)
     assert spearman(np.ones(4), np.arange(4.0)) == 0.0
