@@ -5,6 +5,7 @@ import dataclasses
 import json
 import sys
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,7 +15,7 @@ from tests import foreign
 from tests.test_dataset import assert_same
 from worldmodels.data import Dataset
 from worldmodels.data.formats import Reading, convert, open_source, verify
-from worldmodels.errors import DataError
+from worldmodels.errors import DataError, SpecError
 
 h5py = pytest.importorskip("h5py")
 pa = pytest.importorskip("pyarrow")
@@ -22,6 +23,7 @@ pq = pytest.importorskip("pyarrow.parquet")
 minari = pytest.importorskip("minari")
 pytest.importorskip("av")
 
+KEY = jax.random.key(0)
 CAMERA, PLAIN = foreign.episodes(), foreign.episodes(camera=False)
 
 
@@ -324,3 +326,24 @@ def test_the_command_looks_converts_and_checks(tmp_path, monkeypatch, capsys):
     (tmp_path / "own/episodes/000001.npz").write_bytes(b"x")
     assert run("data", "verify", "own", monkeypatch=monkeypatch) == 2
     assert "000001.npz is damaged" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.slow
+def test_a_model_watches_episodes_without_actions_and_learns_them_from_others(tmp_path):
+    import worldmodels
+    from tests import tiny
+
+    labelled = tiny.episodes(count=4, length=20)
+    convert(open_source(own(tmp_path / "own", labelled), Reading(action_free=True)), tmp_path / "watched")
+    seen = Dataset.open(tmp_path / "watched")
+    small = {"latent": 8, "hidden": 16, "head": 16, "expander": 16, "noise": "gaussian", "actions": "latent"}
+    settings = worldmodels.TrainingSettings(batch=16, length=3)
+    watched = worldmodels.train(worldmodels.JEPA(seen.spec, **small), seen, settings, updates=100)
+    model = worldmodels.learn_actions(watched, labelled, settings, updates=100)
+    assert model.spec == labelled.spec
+    assert np.isfinite(
+        model.predict(model.start(tiny.observation()), np.ones(1, np.float32), model.draw_noise(1, 1, key=KEY)[0, 0])
+    ).all()
+    other = dataclasses.replace(labelled, spec=tiny.POSITION)
+    with pytest.raises(SpecError, match="the model watched"):
+        worldmodels.learn_actions(watched, other, settings)
