@@ -21,14 +21,15 @@ from benchmarks.diagnose import diagnose
 from benchmarks.export import export
 from benchmarks.learn import learn
 from benchmarks.loader import bench_loader
-from benchmarks.names import planner_named
 from benchmarks.objectives import bench_objectives
 from benchmarks.progress_bar import Bar
 from benchmarks.replay import replay
 from benchmarks.runtime import bench_runtime
+from benchmarks.solve import solve
 from benchmarks.train import train
 from benchmarks.video import bench_video
 from planners import PlannerError
+from planners.names import planner_named
 from worldmodels import manifest
 from worldmodels.errors import WorldModelError
 
@@ -323,6 +324,7 @@ def main() -> None:
         "evaluate": evaluate,
         "diagnose": diagnose,
         "distil": distil,
+        "solve": solve,
         "export": export,
         "replay": replay,
         "demo": demo,

@@ -6,8 +6,8 @@ import tyro
 from rich.console import Console
 
 import mpc
-from benchmarks.names import planner_named
 from mpc.export import Format
+from planners.names import planner_named
 from worldmodels import manifest
 
 console = Console()

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import planners
-from benchmarks.names import planner_classes, planner_named
+from planners.names import planner_classes, planner_named
 
 BACKWARD = 3  # forward passes in one gradient
 ROUNDS = 4  # iterations of planners that refit a distribution

@@ -3,6 +3,7 @@
 from mpc import tasks
 from mpc.agent import Agent, AgentState, PlanningAgent
 from mpc.collection import collect
+from mpc.configurator import Configurator, Task
 from mpc.controller import (
     BatchController,
     ControlDecision,
@@ -23,6 +24,7 @@ from mpc.distillation import DistillationSettings, distil
 from mpc.environment import Environment, make, make_for
 from mpc.errors import (
     CollectionError,
+    ConfigurationError,
     ControllerError,
     CostError,
     EnvironmentFaultError,
@@ -36,8 +38,10 @@ from mpc.errors import (
 )
 from mpc.evaluation import Evaluation, confidence_interval, evaluate
 from mpc.export import Exported, export, load_export
+from mpc.imagination import ImaginationSettings, imagine
 from mpc.intrinsic import Combined, Residual, combine, effort, reach, residual, smoothness, within
 from mpc.learning import LearnerSettings, RunSettings, learn
+from mpc.mixed import MixedAgent
 from mpc.policy import Policy, PolicyAgent
 from mpc.random_agent import PinkAgent, RandomAgent
 from mpc.remembering import RememberingAction
@@ -51,6 +55,8 @@ __all__ = [
     "BatchController",
     "CollectionError",
     "Combined",
+    "ConfigurationError",
+    "Configurator",
     "ControlDecision",
     "ControlStatus",
     "Controller",
@@ -66,12 +72,14 @@ __all__ = [
     "ExportError",
     "Exported",
     "FlightRecorder",
+    "ImaginationSettings",
     "LearnedCost",
     "LearnerSettings",
     "LearningError",
     "Log",
     "LogError",
     "MPCError",
+    "MixedAgent",
     "Patience",
     "PinkAgent",
     "PlanningAgent",
@@ -85,6 +93,7 @@ __all__ = [
     "RunSettings",
     "Rung",
     "SimulatedLatency",
+    "Task",
     "TaskCost",
     "UnknownEnvironmentError",
     "UnsupportedEnvironmentError",
@@ -98,6 +107,7 @@ __all__ = [
     "evaluate",
     "export",
     "goal",
+    "imagine",
     "learn",
     "load_agent",
     "load_export",

@@ -43,3 +43,7 @@ class LogError(MPCError):
 
 class ExportError(MPCError):
     """An agent that a format cannot hold, or an export that was changed."""
+
+
+class ConfigurationError(MPCError):
+    """A task whose description does not fit: the field, what was expected, what to do."""

@@ -157,12 +157,12 @@ class Combined:
 
     def running(self, model, latent, action, step):
         return {
-            name: self.weights[name] * sum(part.running(model, latent, action, step).values(), start=jnp.zeros(()))
+            name: _weighted(self.weights[name], sum(part.running(model, latent, action, step).values(), start=jnp.zeros(())))
             for name, part in self.parts.items()
         }
 
     def terminal(self, model, latent, step):
-        ends = (self.weights[name] * part.terminal(model, latent, step) for name, part in self.parts.items())
+        ends = (_weighted(self.weights[name], part.terminal(model, latent, step)) for name, part in self.parts.items())
         return sum(ends, start=jnp.zeros(()))
 
     def residuals(self, model, latent, action, step) -> Array | None:
@@ -204,3 +204,8 @@ def _known(norm: str) -> str:
     if norm not in NORMS:
         raise CostError(f"norm={norm!r}: expected one of {sorted(NORMS)}.")
     return norm
+
+
+def _weighted(weight: Array, cost: Array) -> Array:
+    """A term without weight counts for nothing, whatever it says."""
+    return jnp.where(weight == 0, 0.0, weight * cost)

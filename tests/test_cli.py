@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from benchmarks import cli
-from benchmarks.names import planner_classes, planner_named
 from planners import PlannerError, SettingError
+from planners.names import planner_classes, planner_named
 
 
 def run(*arguments: str, monkeypatch) -> int:

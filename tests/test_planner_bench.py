@@ -11,8 +11,8 @@ import pytest
 
 import planners
 from benchmarks import analytic, planner_bench, planner_budgets, planner_cells, results
-from benchmarks.names import planner_classes
 from benchmarks.planner_cells import Cell
+from planners.names import planner_classes
 
 BOX_METHODS = [name for name, made in planner_budgets.RECIPES.items() if made.box and name in planner_classes()]
 

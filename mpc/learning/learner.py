@@ -170,18 +170,12 @@ def paid_until_the_end(window: Window, to_go: Float[Array, " B"], discount: Floa
     return totals.T
 
 
-def policy_loss(
-    policy: Policy,
-    critic: Critic,
-    latents: Float[Array, "N D"],
-    planned: Labels,
-    spread: Float[Array, ""],
-    settings: LearnerSettings,
-    key: Array,
+def reaction_loss(
+    policy: Policy, critic: Critic, latents: Float[Array, "N D"], spread: Float[Array, ""], entropy: float, key: Array
 ) -> tuple[Float[Array, ""], Float[Array, " N"]]:
-    """What the policy's actions cost in the eyes of the critic, how far it is from what was planned, less its entropy; and those costs to go.
+    """What the policy's actions cost in the eyes of the critic, in units of the spread, less its entropy; and those costs to go.
 
-    The first is TD-MPC2's objective, the second compiles Mode-2 into Mode-1 while both still learn (BMPC, Wang et al. 2025).
+    TD-MPC2's objective of the policy (Hansen et al. 2024, equation 4), in costs.
     """
     said = policy(latents)
     if isinstance(said, Categorical):
@@ -189,12 +183,11 @@ def policy_loss(
         choices = jnp.arange(said.logits.shape[-1])
         costs = jax.vmap(lambda a: critic(latents, jnp.broadcast_to(a, latents.shape[:1])).mean(0), out_axes=-1)(choices)
         to_go = (jnp.exp(log_prob) * costs).sum(-1)
-        entropy = -(jnp.exp(log_prob) * log_prob).sum(-1)
+        uncertainty = -(jnp.exp(log_prob) * log_prob).sum(-1)
     else:
         to_go = critic(latents, said.sample(key=key)).mean(0)
-        entropy = jnp.log(said.scale).sum(-1)
-    compiled = settings.imitation * imitation_loss(policy, planned)
-    return to_go.mean() / spread + compiled - settings.entropy * entropy.mean(), to_go
+        uncertainty = jnp.log(said.scale).sum(-1)
+    return to_go.mean() / spread - entropy * uncertainty.mean(), to_go
 
 
 @partial(jax.jit, static_argnames=("settings", "count"))
@@ -233,7 +226,10 @@ def improve(
 
         def reacting(policy_params):
             policy = nnx.merge(policy_graph, policy_params, policy_rest)
-            return policy_loss(policy, critic, flat, planned, spread, settings, policy_key)
+            loss, to_go = reaction_loss(policy, critic, flat, spread, settings.entropy, policy_key)
+            return loss + settings.imitation * imitation_loss(
+                policy, planned
+            ), to_go  # compiled while both learn (Wang et al. 2025)
 
         policy_gradients, to_go = jax.grad(reacting, has_aux=True)(policy_params)
         step, policy_state = optimizer.update(policy_gradients, policy_state, policy_params)

@@ -1,0 +1,190 @@
+"""A critic and a policy for a new cost, learned in imagination alone: the model is frozen, no environment step is taken.
+
+From states that the data show, the policy acts in the model for a few steps; the critic learns what that costs, the policy to cost
+less (Hafner et al. 2020, Dreamer, section 3; values of an ensemble as in Hansen et al. 2024). The model never saw this cost.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jaxtyping import Array, Float
+
+from mpc.costs import OnModel, TaskCost, check
+from mpc.critic import Critic, two_hot
+from mpc.errors import CostError
+from mpc.learning.learner import paid_until_the_end, reaction_loss
+from mpc.policy import Policy
+from planners.errors import require_positive
+from worldmodels.data.episode import Episode
+from worldmodels.data.windows import Window
+from worldmodels.spec import DiscreteAction
+
+
+@dataclass(frozen=True)
+class ImaginationSettings:
+    """How to learn in imagination. Static under `jit`.
+
+    Attributes:
+      updates: of critic and policy, each on fresh imagined rollouts.
+      batch: rollouts an update.
+      length: steps of a rollout; beyond, the slow copy of the critic speaks.
+      discount: per model step.
+      learning_rate: of Adam.
+      target_rate: share of the critic that its slow copy takes over at each update.
+      entropy: weight of the policy's entropy, where costs to go are in units of their spread.
+      hidden: width of critic and policy.
+    """
+
+    updates: int = 5_000
+    batch: int = 256
+    length: int = 5
+    discount: float = 0.99
+    learning_rate: float = 5e-4
+    target_rate: float = 0.02
+    entropy: float = 1e-3
+    hidden: int = 128
+
+    def __post_init__(self):
+        require_positive(updates=self.updates, batch=self.batch, length=self.length, hidden=self.hidden)
+        if not 0 < self.discount < 1:
+            raise CostError(f"discount={self.discount}: expected a number between 0 and 1, since imagination never ends.")
+
+
+class Imagined(NamedTuple):
+    """All that learning carries on."""
+
+    critic: Critic
+    target: Critic
+    policy: Policy
+    optimizers: Any
+    spread: Float[Array, ""]  # between the 5th and 95th percentile of costs to go, running
+
+
+class ImaginationProgress(NamedTuple):
+    """One report: the critic's loss, and what the policy is expected to cost, discounted, from the data's states."""
+
+    updates: int
+    total: int
+    loss: float
+    cost_to_go: float
+
+
+def imagine(
+    model: Any,
+    cost: TaskCost,
+    episodes: Sequence[Episode],
+    settings: ImaginationSettings | None = None,
+    *,
+    seed: int = 0,
+    progress: Callable[[ImaginationProgress], None] | None = None,
+) -> tuple[Critic, Policy]:
+    """The critic and the policy for `cost` under the frozen `model`, from the states that `episodes` show.
+
+    Raises `CostError` for a cost that does not suit the model.
+    """
+    settings = settings or ImaginationSettings()
+    observations = {name: np.concatenate([episode.observations[name] for episode in episodes]) for name in model.spec.names}
+    check(model, cost, {name: value[0] for name, value in observations.items()})
+    starts = jax.jit(jax.vmap(model.start))(observations)
+    size = model.features(jax.tree.map(lambda x: x[0], starts)).shape[-1]
+    critic, target = (Critic(size, model.spec, hidden=settings.hidden, seed=seed + 1) for _ in range(2))
+    policy = Policy(size, model.spec, hidden=settings.hidden, seed=seed + 2)
+    optimizer = optax.adam(settings.learning_rate)
+    optimizers = tuple(optimizer.init(nnx.split(module, nnx.Param, ...)[1]) for module in (critic, policy))
+    state = Imagined(critic, target, policy, optimizers, jnp.ones(()))
+    key, chunk = jax.random.key(seed), max(1, min(250, settings.updates))
+    for done in range(0, settings.updates, chunk):
+        count = min(chunk, settings.updates - done)
+        state, loss, to_go = _advance(state, model, cost, starts, jax.random.fold_in(key, done), settings=settings, count=count)
+        if not np.isfinite(float(loss)):
+            raise CostError(f"imagining {type(cost).__name__}: the critic's loss became {float(loss)}. Is the cost bounded?")
+        if progress is not None:
+            progress(ImaginationProgress(done + count, settings.updates, float(loss), float(to_go)))
+    return state.critic, state.policy
+
+
+@partial(jax.jit, static_argnames=("settings", "count"))
+def _advance(state: Imagined, model: Any, cost: TaskCost, starts: Any, key: Array, *, settings, count: int):
+    """`count` updates; the critic's loss and the costs to go at the end."""
+    optimizer = optax.adam(settings.learning_rate)
+    parts = [nnx.split(module, nnx.Param, ...) for module in (state.critic, state.target, state.policy)]
+    graphs, rests = [part[0] for part in parts], [part[2] for part in parts]
+    merged = [
+        partial(lambda graph, rest, params: nnx.merge(graph, params, rest), *each) for each in zip(graphs, rests, strict=True)
+    ]
+    as_critic, as_target, as_policy = merged
+    available = jax.tree.leaves(starts)[0].shape[0]
+
+    def update(carry, key):
+        critic, target, policy, (critic_state, policy_state), spread = carry
+        pick, act, last, react = jax.random.split(key, 4)
+        chosen = jax.random.randint(pick, (settings.batch,), 0, available)
+        start = jax.tree.map(lambda x: x[chosen], starts)
+        features, actions, costs = rollouts(model, OnModel(model, cost), as_policy(policy), start, settings.length, key=act)
+        end = features[:, -1]
+        to_go = as_target(target)(end, as_policy(policy)(end).sample(key=last)).max(0)
+        window = Window(features, actions, costs, jnp.ones_like(costs))
+        wanted = two_hot(paid_until_the_end(window, to_go, jnp.float32(settings.discount)))
+
+        def surprise(critic):
+            return -(wanted * jax.nn.log_softmax(as_critic(critic).logits(features[:, :-1], actions))).sum(-1).mean()
+
+        loss, gradients = jax.value_and_grad(surprise)(critic)
+        step, critic_state = optimizer.update(gradients, critic_state)
+        critic = optax.apply_updates(critic, step)
+        met = features[:, ::2].reshape(-1, features.shape[-1])
+
+        def reacting(policy):
+            return reaction_loss(as_policy(policy), as_critic(critic), met, spread, settings.entropy, react)
+
+        gradients, costs_to_go = jax.grad(reacting, has_aux=True)(policy)
+        step, policy_state = optimizer.update(gradients, policy_state)
+        policy = optax.apply_updates(policy, step)
+        low, high = jnp.percentile(costs_to_go, jnp.array([5.0, 95.0]))
+        spread = 0.99 * spread + 0.01 * jnp.maximum(high - low, 1e-3)
+        target = optax.incremental_update(critic, target, settings.target_rate)
+        return (critic, target, policy, (critic_state, policy_state), spread), (loss, costs_to_go.mean())
+
+    carry = (*(part[1] for part in parts), state.optimizers, state.spread)
+    (critic, target, policy, optimizers, spread), (losses, to_go) = jax.lax.scan(update, carry, jax.random.split(key, count))
+    moved = Imagined(as_critic(critic), as_target(target), as_policy(policy), optimizers, spread)
+    return moved, losses[-1], to_go[-1]
+
+
+def rollouts(model: Any, cost: OnModel, policy: Policy, starts: Any, length: int, *, key: Array):
+    """Features [B, L+1, D], normalised actions [B, L, A] and costs [B, L] of the policy's samples in the model's imagination.
+
+    Every second rollout starts with an action at random, so that the critic knows more than what the policy does anyway
+    (exploring starts: Sutton & Barto 2018, section 5.3).
+    """
+
+    def one(latent, number, key):
+        first_key, key = jax.random.split(key)
+        random = _random_action(model.spec.action, first_key)
+
+        def step(latent, inputs):
+            t, key = inputs
+            features = model.features(latent)
+            action = jnp.where((t == 0) & (number % 2 == 0), random, policy(features).sample(key=key))
+            paid = cost(latent, action, t)
+            return model.predict(latent, action, jnp.zeros((0,))), (features, action, paid)
+
+        last, (features, actions, costs) = jax.lax.scan(step, latent, (jnp.arange(length), jax.random.split(key, length)))
+        return jnp.concatenate([features, model.features(last)[None]]), actions, costs
+
+    batch = jax.tree.leaves(starts)[0].shape[0]
+    made = jax.vmap(one)(starts, jnp.arange(batch), jax.random.split(key, batch))
+    return jax.tree.map(jax.lax.stop_gradient, made)
+
+
+def _random_action(action: Any, key: Array) -> Array:
+    if isinstance(action, DiscreteAction):
+        return jax.random.randint(key, (), 0, action.n)
+    return jax.random.uniform(key, action.shape, minval=-1.0, maxval=1.0)

@@ -1,0 +1,169 @@
+"""One engine, set up for several tasks: what changes, what does not, and what is refused."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import mpc
+import planners
+from mpc import agent as planning
+from mpc.critic import Critic
+from mpc.errors import ConfigurationError, CostError, MPCError
+from mpc.policy import Policy
+from tests import tiny
+from tests.test_agent import true_model
+
+PLANNER = planners.CEM(horizon=8, samples=32, iterations=3, elites=8)
+COSTS = {"left": mpc.reach("position", -0.5), "right": lambda readout, action, step: (readout["position"][0] - 0.5) ** 2}
+
+
+def task(**fields):
+    return mpc.Task(**{"planner": PLANNER, **fields})
+
+
+def engine(**tasks):
+    return mpc.Configurator(
+        true_model(),
+        costs=COSTS,
+        **(tasks or {"west": task(cost={"left": 2.0}), "east": task(cost={"right": 1.0, "effort": 0.01})}),
+    )
+
+
+def solution():
+    return Critic(2, tiny.SPEC, hidden=8), Policy(2, tiny.SPEC, hidden=8)
+
+
+def test_an_episode_changes_its_task_and_nothing_compiles():
+    body = engine()
+    agents = {name: body.agent(name) for name in ("west", "east")}
+    assert agents["west"].model is agents["east"].model is body.model
+    position, velocity, ends = 0.0, 0.0, {}
+    state = agents["west"].reset(tiny.observation(position, velocity))
+    for name in ("west", "east", "west"):
+        for step in range(50):
+            decision, state = agents[name].act(state, tiny.observation(position, velocity), key=jax.random.key(step))
+            position, velocity = tiny.step(position, velocity, float(decision.action[0]))
+            if step == 0 and name == "west" and not ends:
+                compiled = planning._act._cache_size()
+        ends[name] = position
+    assert planning._act._cache_size() == compiled
+    assert abs(ends["west"] + 0.5) < 0.15 and abs(ends["east"] - 0.5) < 0.15
+
+
+def test_a_task_changes_the_weights_it_names_and_nothing_else():
+    body = engine()
+    west, east = body.cost("west"), body.cost("east")
+    assert jax.tree.structure(west) == jax.tree.structure(east)
+    assert {name: float(weight) for name, weight in west.weights.items()} == {"left": 2.0, "right": 0.0, "effort": 0.0}
+    assert {name: round(float(weight), 4) for name, weight in east.weights.items()} == {
+        "left": 0.0,
+        "right": 1.0,
+        "effort": 0.01,
+    }
+    terms = east.running(body.model, jnp.array([0.1, 0.0]), jnp.array([0.5]), jnp.zeros((), jnp.int32))
+    np.testing.assert_allclose([terms["left"], terms["right"], terms["effort"]], [0.0, 0.16, 0.005], rtol=1e-5)
+
+
+def test_a_goal_beyond_the_data_is_brought_back_and_said_so():
+    body = engine(home=task(goal=tiny.observation(1.0, 0.0)))
+    np.testing.assert_allclose(body.cost("home").terminal(body.model, jnp.array([1.0, 0.0]), 0), 0.0, atol=1e-6)
+    with pytest.warns(UserWarning, match=r"'far'.*9\.0 standard deviations"):
+        body = engine(far=task(goal=tiny.observation(9.0, 0.0)))
+    np.testing.assert_allclose(body.cost("far").terminal(body.model, jnp.array([4.0, 0.0]), 0), 0.0, atol=1e-5)
+
+
+def test_modes_need_what_they_are_made_of():
+    body = engine(west=task(cost={"left": 1.0}, mode="react"), both=task(cost={"left": 1.0}, mode="mixed"))
+    with pytest.raises(ConfigurationError, match="needs a critic and a policy"):
+        body.agent("west")
+    for name in ("west", "both"):
+        body.solve(name, *solution())
+    assert isinstance(body.agent("west"), mpc.PolicyAgent)
+    assert isinstance(body.agent("both"), mpc.MixedAgent)
+
+
+def test_the_mixed_agent_reacts_where_the_critic_finds_nothing_better_and_plans_elsewhere():
+    body = engine(both=task(cost={"left": 1.0}, mode="mixed", discount=0.9))
+    body.solve("both", *solution())
+    content = mpc.MixedAgent(body.agent("both").planning, tolerance=1e6)  # finds nothing worth a plan
+    observation = tiny.observation(0.2, 0.1)
+    state = content.reset(observation)
+    for step in range(3):
+        decision, state = content.act(state, observation, key=jax.random.key(step))
+    assert float(state.reacted_share) == 1.0
+    policy = mpc.PolicyAgent(body.model, body.solutions["both"].policy)
+    reaction, _ = policy.act(policy.reset(observation), observation, key=jax.random.key(0))
+    np.testing.assert_allclose(decision.action, reaction.action, atol=1e-6)
+
+    doubtful = mpc.MixedAgent(content.planning, tolerance=0.0)
+    state = doubtful.reset(observation)
+    decision, state = doubtful.act(state, observation, key=jax.random.key(0))
+    assert float(state.reacted_share) == 0.0
+    planned = doubtful.planning.act(doubtful.planning.reset(observation), observation, key=jax.random.key(0))[0]
+    assert decision.action.shape == planned.action.shape
+    assert abs(float(decision.action[0]) - float(reaction.action[0])) > 0.1
+
+
+def test_a_task_is_read_from_a_file(tmp_path):
+    path = tmp_path / "task.toml"
+    path.write_text(
+        'mode = "plan"\ndiscount = 0.95\n[cost]\nleft = 2.0\n[planner]\nname = "cem"\nhorizon = 5\nsamples = 16\nelites = 4\n'
+    )
+    read = mpc.Task.read(path)
+    assert read.cost == {"left": 2.0} and read.discount == 0.95
+    assert read.planner == planners.CEM(horizon=5, samples=16, elites=4)
+    engine(west=read).agent("west")
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("kost = {}", r"no field 'kost'. Did you mean cost"),
+        ("mode = 'plan'", "without cost and goal"),
+        ("[cost]\nleft = 1\n[planner]\nhorizon = 5", "no field 'name'"),
+        ("mode = ", "cannot be read"),
+    ],
+)
+def test_a_wrong_file_names_the_field(tmp_path, text, named):
+    (tmp_path / "task.toml").write_text(text)
+    with pytest.raises(ConfigurationError, match=named):
+        mpc.Task.read(tmp_path / "task.toml")
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (lambda: mpc.Configurator(true_model()), "at least one task"),
+        (lambda: engine(west=task(cost={"lefd": 1.0})), "Did you mean left"),
+        (lambda: engine(west=task(cost={"left": -1.0})), "weight of left"),
+        (lambda: engine(west=task(cost={"walker.walk": 1.0})), "height"),
+        (lambda: engine().agent("west-east"), "no task 'west-east'"),
+        (lambda: mpc.Task({"left": 1.0}, mode="dream"), "mode='dream'"),
+        (lambda: mpc.Task({"left": 1.0}, discount=0.0), "discount=0"),
+        (lambda: mpc.MixedAgent(engine().agent("west")), "policy and a critic"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name(make, named):
+    with pytest.raises((ConfigurationError, CostError, MPCError), match=named):
+        make()
+
+
+def test_a_cost_for_another_body_is_refused():
+    from dataclasses import replace
+
+    model = true_model(replace(tiny.SPEC, environment="dm_control/cheetah-run-v0"))
+    with pytest.raises(ConfigurationError, match=r"body walker.*cheetah-run"):
+        mpc.Configurator(model, walk=mpc.Task({"walker.walk": 1.0}))
+
+
+def test_the_return_of_an_episode_under_another_cost_is_what_was_seen():
+    from mpc.scoring import return_under
+
+    episode = tiny.episodes(count=1).episodes[0]
+    wanted = -2 * float(np.square(episode.observations["position"][1:, 0]).sum())  # two frames a decision
+    given = return_under(mpc.cost(lambda readout, action, step: readout["position"][0] ** 2), true_model(), episode)
+    np.testing.assert_allclose(given, wanted, rtol=1e-5)
+    goal = return_under(mpc.goal(tiny.observation(0.0, 0.0), action_weight=0.0), true_model(), episode)
+    seen = np.square(episode.observations["position"][1:, 0]) + np.square(episode.observations["velocity"][1:, 0])
+    np.testing.assert_allclose(goal, -float(seen.sum()), rtol=1e-5)

@@ -1,0 +1,62 @@
+"""Critics and policies learned in imagination, against a solved linear-quadratic problem."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.linalg import solve_discrete_are
+
+import mpc
+from mpc.errors import CostError
+from mpc.imagination import ImaginationSettings, imagine
+from tests import tiny
+from tests.test_agent import true_model
+
+COST = mpc.combine(
+    position=(20.0, mpc.reach("position", 0.0)), velocity=(2.0, mpc.reach("velocity", 0.0)), force=(6.0, mpc.effort())
+)
+
+
+@pytest.mark.slow
+def test_the_critic_and_the_policy_solve_the_linear_quadratic_problem():
+    """V(s) = s'Ps of the discounted Riccati equation, and its gain, inside the box of forces."""
+    discount = 0.9
+    a, b = np.array([[1.0, 0.095], [0.0, 0.95]]), np.array([[0.01], [0.1]])
+    q, r = np.diag([10.0, 1.0]), np.array([[3.0]])
+    p = solve_discrete_are(np.sqrt(discount) * a, np.sqrt(discount) * b, q, r)
+    gain = np.linalg.solve(r + discount * b.T @ p @ b, discount * b.T @ p @ a)[0]
+
+    settings = ImaginationSettings(
+        updates=2_000, batch=128, length=5, discount=discount, entropy=1e-3, learning_rate=1e-3, hidden=64
+    )
+    critic, policy = imagine(true_model(), COST, tiny.episodes(count=20), settings)
+    states = np.random.default_rng(0).uniform(-0.7, 0.7, (200, 2)).astype(np.float32)
+    assert np.abs(states @ gain).max() < 2.0  # no force is held back by the box
+    values = np.einsum("ni,ij,nj->n", states, p, states)
+
+    paid, now = 0.0, states.astype(np.float64)
+    for step in range(80):  # 0.9⁸⁰ is nothing
+        forces = 2.0 * np.asarray(policy(jnp.asarray(now, jnp.float32)).mean)
+        paid = paid + discount**step * (np.einsum("ni,ij,nj->n", now, q, now) + r[0, 0] * forces[:, 0] ** 2)
+        now = now @ a.T + forces @ b.T
+    assert values.mean() * 0.999 < paid.mean() < 1.2 * values.mean()  # nothing beats Riccati, and the policy comes near
+    said = critic(jnp.asarray(states), policy(jnp.asarray(states)).mean).mean(0)
+    assert np.corrcoef(said, values)[0, 1] > 0.99
+    assert np.abs(said - values).mean() < 0.5 * values.mean()  # the policy's own noise costs something too
+
+
+def test_it_reports_and_repeats_itself():
+    settings = ImaginationSettings(updates=20, batch=8, length=2, hidden=8)
+    reports = []
+    first = imagine(true_model(), COST, tiny.episodes(count=2), settings, seed=3, progress=reports.append)
+    second = imagine(true_model(), COST, tiny.episodes(count=2), settings, seed=3)
+    assert [(report.updates, report.total) for report in reports] == [(20, 20)]
+    for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_what_cannot_be_imagined_is_refused():
+    with pytest.raises(CostError, match="discount=1"):
+        ImaginationSettings(discount=1.0)
+    with pytest.raises(CostError, match="previous_action"):
+        imagine(true_model(), mpc.smoothness(), tiny.episodes(count=1))
