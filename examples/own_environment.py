@@ -35,7 +35,7 @@ class Boat(gymnasium.Env):
         return {"position": self.position.astype(np.float32), "velocity": self.velocity.astype(np.float32)}
 
 
-gymnasium.register("Boat-v0", Boat, max_episode_steps=100)
+gymnasium.register("Boat-v0", f"{__name__}:Boat", max_episode_steps=100)
 
 
 def main(frames: int = 5_000, updates: int = 2_000) -> float:

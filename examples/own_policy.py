@@ -3,6 +3,8 @@
 python examples/own_policy.py
 """
 
+from dataclasses import replace
+
 import jax.numpy as jnp
 import numpy as np
 
@@ -31,11 +33,11 @@ def main(frames: int = 6_000, updates: int = 3_000, episodes: int = 3) -> dict[s
     data = mpc.collect(environment, frames=frames, agent=mpc.PinkAgent(environment.spec))
     model = worldmodels.train(worldmodels.JEPA(environment.spec), data, updates=updates)
     rule, cost = SwingAlong(model), mpc.LearnedCost()
-    small = {"horizon": 20, "samples": 24, "iterations": 2, "elites": 4}
+    small = planners.CEM(horizon=20, samples=24, iterations=2, elites=4)
     agents = {
         "the rule alone": mpc.PolicyAgent(model, rule),
-        "a small planner": mpc.PlanningAgent(model, cost, planners.CEM(**small)),
-        "seeded by the rule": mpc.PlanningAgent(model, cost, planners.CEM(**small, proposals=6), policy=rule),
+        "a small planner": mpc.PlanningAgent(model, cost, small),
+        "seeded by the rule": mpc.PlanningAgent(model, cost, replace(small, proposals=6), policy=rule),
     }
     returns = {}
     for name, agent in agents.items():

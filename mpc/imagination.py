@@ -166,17 +166,19 @@ def rollouts(model: Any, cost: OnModel, policy: Policy, starts: Any, length: int
     """
 
     def one(latent, number, key):
-        first_key, key = jax.random.split(key)
+        first_key, future_key, key = jax.random.split(key, 3)
         random = _random_action(model.spec.action, first_key)
+        future = model.draw_noise(1, length, key=future_key)[0]
 
         def step(latent, inputs):
-            t, key = inputs
+            t, noise, key = inputs
             features = model.features(latent)
             action = jnp.where((t == 0) & (number % 2 == 0), random, policy(features).sample(key=key))
             paid = cost(latent, action, t)
-            return model.predict(latent, action, jnp.zeros((0,))), (features, action, paid)
+            return model.predict(latent, action, noise), (features, action, paid)
 
-        last, (features, actions, costs) = jax.lax.scan(step, latent, (jnp.arange(length), jax.random.split(key, length)))
+        inputs = (jnp.arange(length), future, jax.random.split(key, length))
+        last, (features, actions, costs) = jax.lax.scan(step, latent, inputs)
         return jnp.concatenate([features, model.features(last)[None]]), actions, costs
 
     batch = jax.tree.leaves(starts)[0].shape[0]

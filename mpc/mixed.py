@@ -78,7 +78,8 @@ def _act(leaves, structure: Structure, state: MixedState, observation: Observati
         return reaction, to_go, state.agent.search, waited
 
     def search(_):
-        plan, after = planners.plan(agent.planner, agent.problem(), latent, state.agent.search, elapsed=waited, key=plan_key)
+        problem = agent.problem(key=jax.random.fold_in(plan_key, 1))
+        plan, after = planners.plan(agent.planner, problem, latent, state.agent.search, elapsed=waited, key=plan_key)
         return plan.actions[0], plan.cost, after, jnp.zeros(())
 
     action, cost, after, waited = jax.lax.cond(agreed, react, search, None)

@@ -80,10 +80,13 @@ class Policy(nnx.Module):
 
 @pytree
 class PolicyAgent:
-    """Acts by the policy's most likely action: perception and one small network, no search."""
+    """Acts by the policy's most likely action: perception and one small network, no search.
+
+    `policy` is a `Policy`, or any pytree of your own from features to a distribution with `mean` and `sample`.
+    """
 
     model: Any
-    policy: Policy
+    policy: Any
     exploration: float = static(default=0.3)
 
     def reset(self, observation: Observation) -> AgentState:
