@@ -4,15 +4,20 @@
 
 with c = constraints(s_t, a_t, t), satisfied when <= 0, and multipliers λ >= 0 for every step and every future
 (Powell 1969; Hestenes 1969; Nocedal & Wright 2006, section 17.4). Without constraints L = J, at no cost.
+
+The multipliers approach the optimum from outside, where no plan is feasible. So the search may aim at c + margin <= 0, with a margin
+that is twice what is still violated, and halves as long as nothing is.
 """
 
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from planners.problem import Latent, Problem
+from planners.pytree import pytree
 
 
 class Lagrangian(NamedTuple):
@@ -22,6 +27,35 @@ class Lagrangian(NamedTuple):
     cost: Float[Array, ""]  # J under the problem's risk
     violation: Float[Array, ""]  # largest constraint value above zero
     constraints: Float[Array, "M H C"]
+
+
+@pytree
+class Tightened:
+    """Constraints with `margin`, in their own units, to spare."""
+
+    constraints: Any
+    margin: Float[Array, ""]
+
+    def __call__(self, latent, action, step):
+        return self.constraints(latent, action, step) + self.margin
+
+
+def tightened(problem: Problem, margin: Float[Array, ""]) -> Problem:
+    """The problem with `margin` to spare; itself where it has no constraints."""
+    if problem.constraints is None:
+        return problem
+    return replace(problem, constraints=Tightened(problem.constraints, margin))
+
+
+def loosened(violation: Float[Array, " *N"], margin: Float[Array, ""]) -> Float[Array, " *N"]:
+    """The violation of the constraints themselves from that of the tightened ones; rounding counts against the plan."""
+    return jnp.maximum(0.0, violation - 0.999 * margin)
+
+
+def next_margin(margin: Float[Array, ""], violation: Float[Array, ""]) -> Float[Array, ""]:
+    """Half the margin while nothing is violated, else twice what is."""
+    proposed = jnp.where(violation > 0, jnp.maximum(margin, 2 * violation), margin / 2)
+    return jnp.where(jnp.isfinite(proposed), proposed, margin)
 
 
 def penalty(constraints: Float[Array, " *C"], multipliers: Float[Array, " *C"], weight: float) -> Float[Array, " *C"]:

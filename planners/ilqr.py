@@ -30,6 +30,7 @@ class ILQRSearch:
     nominal: Float[Array, "H A"]
     regularisation: Float[Array, ""]
     multipliers: Float[Array, "M H C"]
+    margin: Float[Array, ""]  # that constraints are aimed to keep, in their own units
     best: Incumbent
     converged: Bool[Array, ""]
     diagnostics: Diagnostics
@@ -79,6 +80,7 @@ class ILQR:
             nominal=warm,
             regularisation=jnp.asarray(self.regularisation, jnp.float32),
             multipliers=augmented_lagrangian.no_multipliers(problem, latent, self.horizon),
+            margin=jnp.zeros((), jnp.float32),
             best=Incumbent.unknown(warm),
             converged=jnp.asarray(False),
             diagnostics=sampling.no_diagnostics(self.iterations),
@@ -86,14 +88,16 @@ class ILQR:
         )
 
     def improve(self, problem, search):
-        steps, promised, plans = self._candidates(problem, search)
+        aimed = augmented_lagrangian.tightened(problem, search.margin)
+        steps, promised, plans = self._candidates(aimed, search)
         price = jax.vmap(augmented_lagrangian.lagrangian, in_axes=(None, None, 0, None, None))
-        priced = price(problem, search.latent, plans, search.multipliers, self.penalty)
+        priced = price(aimed, search.latent, plans, search.multipliers, self.penalty)
+        violations = augmented_lagrangian.loosened(priced.violation, search.margin)
         taken = jnp.argmin(finite_or_inf(priced.value))
         improved = taken > 0
         costs = finite_or_inf(priced.cost)
-        leader = sampling.best_first(costs, priced.violation, 1, constrained=problem.constraints is not None)[0]
-        best = search.best.challenged(plans[leader], costs[leader], priced.violation[leader])
+        leader = sampling.best_first(costs, violations, 1, constrained=problem.constraints is not None)[0]
+        best = search.best.challenged(plans[leader], costs[leader], violations[leader])
 
         largest = jnp.abs(steps).max()
         settled = (promised <= self.tolerance * jnp.abs(priced.value[0])) & (search.regularisation <= 1.0)
@@ -105,6 +109,7 @@ class ILQR:
             nominal=plans[taken],
             regularisation=jnp.where(improved, lowered, jnp.where(settled, search.regularisation, raised)),
             multipliers=augmented_lagrangian.updated(priced.constraints[taken], search.multipliers, self.penalty),
+            margin=augmented_lagrangian.next_margin(search.margin, violations[taken]),
             best=best,
             converged=settled,
             diagnostics=sampling.record(search.diagnostics, search.iteration, best.cost, largest, length),
