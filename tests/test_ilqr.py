@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import planners
+from benchmarks import analytic
 from planners import ILQR, Box, Problem, SettingError, Status, quadratic_model, riccati
 from planners.gradient import lagrangian_and_gradient
 from planners.quadratic_model import Flat
@@ -212,3 +213,12 @@ def test_rate_limits_hold_and_help():
 def test_settings_out_of_range_are_named(settings):
     with pytest.raises(SettingError, match=next(iter(settings))):
         ILQR(3, **settings)
+
+
+def test_a_wall_is_approached_from_the_free_side():
+    """The multipliers alone come from behind the wall, where no plan is feasible; with a margin the plan is, and near the optimum."""
+    case = analytic.wall()
+    planner = ILQR(case.horizon, iterations=12)
+    plan, _ = planners.plan(planner, case.problem, case.latent, planner.init(case.problem), key=jax.random.key(0))
+    assert float(plan.violation) == 0
+    assert case.optimum - 1e-3 <= float(plan.cost) <= 1.01 * case.optimum

@@ -26,17 +26,16 @@ def network() -> MLP:
     return jax.tree.unflatten(tree, moved)
 
 
-@pytest.mark.parametrize("shape", [(5,), (7, 5), (2, 3, 5)])
+@pytest.mark.parametrize("shape", [(5,), (2, 3, 5)])
 def test_values_are_those_of_linear_layernorm_silu(network, shape):
     x = 10 + jax.random.normal(jax.random.key(2), shape)  # far from zero, where E[x²] − E[x]² would lose digits
-    np.testing.assert_allclose(network(x), plainly(network, x), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(jax.jit(MLP.__call__)(network, x), jax.jit(plainly)(network, x), rtol=1e-5, atol=1e-5)
 
 
 def test_gradients_are_too(network):
     x = jax.random.normal(jax.random.key(3), (4, 5))
-    fast, plain = (
-        jax.grad(lambda n, x, f=f: (f(n, x) ** 2).sum(), argnums=(0, 1))(network, x) for f in (MLP.__call__, plainly)
-    )
+    slopes = [jax.jit(jax.grad(lambda n, x, f=f: (f(n, x) ** 2).sum(), argnums=(0, 1))) for f in (MLP.__call__, plainly)]
+    fast, plain = (slope(network, x) for slope in slopes)
     for a, b in zip(jax.tree.leaves(fast), jax.tree.leaves(plain), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
