@@ -77,10 +77,9 @@ def position_error(spec, *, updates, **settings):
 
 
 @pytest.mark.slow
-def test_a_memory_finds_the_velocity_that_is_not_observed():
-    memoryless = position_error(tiny.POSITION, updates=1500)
-    assert position_error(tiny.POSITION, updates=1500, memory="stack", history=2) < 0.6 * memoryless
-    assert position_error(tiny.POSITION, updates=1500, memory="recurrent", history=4) < 0.6 * memoryless
+def test_a_recurrent_memory_finds_the_velocity_that_is_not_observed():
+    memoryless = position_error(tiny.POSITION, updates=1000)
+    assert position_error(tiny.POSITION, updates=1000, memory="recurrent", history=4) < 0.7 * memoryless
 
 
 @pytest.mark.slow
