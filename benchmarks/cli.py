@@ -18,6 +18,7 @@ from benchmarks.control import bench_control, bench_simulator
 from benchmarks.data import data
 from benchmarks.demo import demo
 from benchmarks.diagnose import diagnose
+from benchmarks.explore import bench_exploration, explore
 from benchmarks.export import export
 from benchmarks.learn import learn
 from benchmarks.loader import bench_loader
@@ -273,6 +274,23 @@ def bench_objectives_command(
     write_lines(json_file, bench_objectives(tasks, methods, seeds, updates, batch, episodes, minutes))
 
 
+def bench_exploration_command(
+    tasks: tuple[str, ...] = ("dm_control/cartpole-swingup-v0", "dm_control/reacher-easy-v0"),
+    seeds: tuple[int, ...] = (0, 1),
+    frames: int = 10_000,
+    json_file: JSONFile = None,
+) -> None:
+    """How much of the state space disagreement, white and pink noise visit, into benchmarks/results/exploration.jsonl.
+
+    Args:
+        tasks: Gymnasium ids.
+        seeds: of the runs.
+        frames: environment steps of each.
+        json_file: write the lines there too.
+    """
+    write_lines(json_file, bench_exploration(tasks, seeds, frames))
+
+
 def bench_video_command(json_file: JSONFile = None) -> None:
     """What lossless ways of keeping frames cost, into benchmarks/results/video.jsonl; needs the data extra.
 
@@ -294,6 +312,7 @@ Benchmark = (
     | Annotated[None, tyro.conf.subcommand("runtime", constructor=bench_runtime_command)]
     | Annotated[None, tyro.conf.subcommand("loader", constructor=bench_loader_command)]
     | Annotated[None, tyro.conf.subcommand("objectives", constructor=bench_objectives_command)]
+    | Annotated[None, tyro.conf.subcommand("exploration", constructor=bench_exploration_command)]
     | Annotated[None, tyro.conf.subcommand("video", constructor=bench_video_command)]
 )
 
@@ -323,6 +342,7 @@ def main() -> None:
         "learn": learn,
         "evaluate": evaluate,
         "diagnose": diagnose,
+        "explore": explore,
         "distil": distil,
         "solve": solve,
         "export": export,

@@ -1,0 +1,174 @@
+"""Exploration without reward: plan towards what the model does not know, go there, learn, and plan again.
+
+A model's ensemble disagrees where it has seen too little (Pathak et al. 2019; planned for in imagination by Sekar et al. 2020,
+"Planning to explore via self-supervised world models"). No reward is looked at, and none is kept.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import planners
+import worldmodels
+from mpc.acting import play
+from mpc.agent import PlanningAgent
+from mpc.environment import Environment
+from mpc.errors import LearningError
+from mpc.random_agent import PinkAgent
+from planners import pytree
+from planners.errors import require_positive
+from worldmodels.data import Dataset, Episode
+from worldmodels.diagnostics import look, trials
+from worldmodels.spec import DiscreteAction, Spec
+
+CHUNK = 50  # updates in one compiled call
+
+
+@pytree
+class Curiosity:
+    """Minus the ensemble's disagreement: the cost of going where the model knows what happens."""
+
+    def running(self, model, latent, action, step):
+        return {"known": -model.disagreement(latent, action)}
+
+    def terminal(self, model, latent, step):
+        return jnp.zeros(())
+
+
+@dataclass(frozen=True)
+class ExplorationSettings:
+    """One set for every environment.
+
+    Attributes:
+      seed_frames: acted by pink noise before the first plan; at least one episode.
+      updates: of the model per decision.
+      members: of the ensemble.
+      latent, hidden: sizes of the model.
+      horizon, samples, iterations: of the planner.
+      noise: standard deviation of what is added to planned actions, normalised.
+    """
+
+    seed_frames: int = 2_000
+    updates: float = 1.0
+    members: int = 5
+    latent: int = 64
+    hidden: int = 128
+    horizon: int = 10
+    samples: int = 96
+    iterations: int = 3
+    noise: float = 0.1
+    training: worldmodels.TrainingSettings = worldmodels.TrainingSettings(batch=128, final_rate=1.0)
+
+    def __post_init__(self):
+        require_positive(horizon=self.horizon, samples=self.samples, iterations=self.iterations)
+        if self.members < 2:
+            raise LearningError(f"members={self.members}: one predictor does not disagree with itself. Take at least 2.")
+
+    def planner(self, spec: Spec) -> planners.Planner:
+        """The planner that fits the environment's actions."""
+        size: dict[str, Any] = {"samples": self.samples, "iterations": self.iterations, "elites": max(2, self.samples // 8)}
+        return (planners.CategoricalCEM if isinstance(spec.action, DiscreteAction) else planners.ICEM)(self.horizon, **size)
+
+
+class ExplorationProgress(NamedTuple):
+    """After each episode.
+
+    Attributes:
+      frames, total: gathered and wanted, before action repeat.
+      novelty: the model's relative error one step ahead on the new episode, before it learned from it; NaN while there is none.
+    """
+
+    frames: int
+    total: int
+    episode: int
+    novelty: float
+
+
+def explore(
+    environment: Environment,
+    folder: str | Path,
+    *,
+    frames: int,
+    seed: int = 0,
+    settings: ExplorationSettings | None = None,
+    progress: Callable[[ExplorationProgress], None] | None = None,
+) -> Any:
+    """Gather `frames` in `environment` where the model is least sure, and return the model learned from them.
+
+    FOLDER/memory holds the episodes, without costs, each appended as it ends; FOLDER/model the model, saved after each;
+    FOLDER/progress.jsonl the reports.
+
+    Raises `LearningError` where `folder` holds a run already.
+    """
+    settings, folder, spec = settings or ExplorationSettings(), Path(folder), environment.spec
+    require_positive(frames=frames)
+    if folder.exists() and any(folder.iterdir()):
+        raise LearningError(f"{folder} holds something already. Choose another folder.")
+    sizes = {"latent": settings.latent, "hidden": settings.hidden, "members": settings.members}
+    state = worldmodels.start(worldmodels.JEPA(spec, seed=seed, **sizes), settings.training, seed=seed)
+    with Dataset.create(folder / "memory", spec, {"agent": "Curiosity", "seed": seed}) as memory:
+        while memory.frames < frames:
+            number, seeding = len(memory), memory.frames < settings.seed_frames
+            agent = PinkAgent(spec) if seeding else _agent(state.model, settings)
+            episode = _watched(environment, agent, seed * 100_000 + number, (frames - memory.frames) // spec.action_repeat)
+            novelty = float("nan") if seeding else relative_error(state.model, episode)
+            memory.append(episode)
+            if memory.frames >= settings.seed_frames or memory.frames >= frames:
+                first = seeding and memory.frames >= settings.seed_frames
+                decisions = memory.decisions if first else len(episode)
+                key = jax.random.fold_in(jax.random.key(seed), number)
+                updates = max(CHUNK, round(settings.updates * decisions))
+                state = worldmodels.advance(state, memory, settings.training, updates=updates, key=key, chunk=CHUNK)
+                worldmodels.save(state.model, folder / "model")
+            report = ExplorationProgress(memory.frames, frames, number + 1, novelty)
+            with (folder / "progress.jsonl").open("a") as file:
+                file.write(json.dumps({**report._asdict(), "novelty": None if np.isnan(novelty) else novelty}) + "\n")
+            if progress is not None:
+                progress(report)
+    return state.model
+
+
+def relative_error(model: Any, episode: Episode) -> float:
+    """Of features one step ahead along an episode, over their deviation in it: how new it is to the model."""
+    context = getattr(model, "context", 0)
+    seen = look(model, trials([episode], model.spec, 1, 64, context=context), futures=model.settings.members)
+    error = ((seen.predicted_features.mean(1) - seen.features[:, 1:]) ** 2).sum(-1).mean()
+    variance = seen.features.reshape(-1, seen.features.shape[-1]).var(0).sum()
+    return float(np.sqrt(error / max(float(variance), 1e-12)))
+
+
+def coverage(groups: dict[str, Sequence[Episode]], spec: Spec, *, bins: int = 16) -> dict[str, float]:
+    """Share of the state space that each group of episodes visited: of cells of a grid over each pair of observed components, averaged.
+
+    The grid spans what all groups together observed, so the figures compare groups with each other. Images are left out.
+    """
+    seen = {name: np.concatenate([_flat(episode, spec) for episode in episodes]) for name, episodes in groups.items()}
+    together = np.concatenate(list(seen.values()))
+    low, high = together.min(0), together.max(0)
+    moving = np.flatnonzero(high - low > 1e-6)
+    pairs = [(i, j) for place, i in enumerate(moving) for j in moving[place + 1 :]] or [(i, i) for i in moving]
+    shares = {}
+    for name, states in seen.items():
+        cells = np.minimum((bins * (states - low) / np.maximum(high - low, 1e-12)).astype(int), bins - 1)
+        shares[name] = float(np.mean([len(np.unique(cells[:, i] * bins + cells[:, j])) / bins**2 for i, j in pairs]))
+    return shares
+
+
+def _flat(episode: Episode, spec: Spec) -> np.ndarray:
+    return np.concatenate([episode.observations[name].reshape(len(episode) + 1, -1) for name, _ in spec.vectors], 1)
+
+
+def _agent(model: Any, settings: ExplorationSettings) -> PlanningAgent:
+    return PlanningAgent(model, Curiosity(), settings.planner(model.spec), exploration=settings.noise)
+
+
+def _watched(environment: Environment, agent: Any, seed: int, most: int) -> Episode:
+    """One episode of at most `most` decisions, its rewards thrown away."""
+    (episode,) = play(environment, agent, [seed], budget=max(1, most), explore=True)
+    return replace(episode, costs=None)

@@ -1,0 +1,104 @@
+"""Exploration keeps no reward, goes where the ensemble disagrees, and is compared on a grid counted by hand."""
+
+import dataclasses
+import json
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import mpc
+import planners
+import worldmodels
+from mpc.exploration import Curiosity, ExplorationSettings, coverage, explore, relative_error
+from tests import tiny
+from worldmodels import Episode
+from worldmodels.data import Dataset
+
+TINY = ExplorationSettings(
+    seed_frames=40,
+    members=2,
+    latent=8,
+    hidden=16,
+    horizon=3,
+    samples=16,
+    iterations=1,
+    training=worldmodels.TrainingSettings(batch=16, length=2),
+)
+
+
+@pytest.mark.slow
+def test_a_run_holds_no_reward_and_a_model(tmp_path):
+    environment = mpc.make("Pendulum-v1", action_repeat=4)
+    shown = []
+    model = explore(environment, tmp_path / "run", frames=450, settings=TINY, progress=shown.append)
+    memory = Dataset.open(tmp_path / "run/memory")
+    assert memory.frames == 452  # whole decisions
+    assert all(episode.costs is None for episode in memory)
+    assert "cost" not in "".join(np.load(tmp_path / "run/memory/episodes/000000.npz").files)
+    assert np.isnan(memory.returns).all()
+    saved = worldmodels.load(tmp_path / "run/model")
+    for one, other in zip(jax.tree.leaves(saved), jax.tree.leaves(model), strict=True):
+        np.testing.assert_array_equal(one, other)
+    lines = [json.loads(line) for line in (tmp_path / "run/progress.jsonl").read_text().splitlines()]
+    assert [line["frames"] for line in lines] == [report.frames for report in shown] == [200, 400, 452]
+    assert lines[0]["novelty"] is None
+    assert lines[1]["novelty"] > 0
+    with pytest.raises(mpc.LearningError, match="holds something already"):
+        explore(environment, tmp_path / "run", frames=10, settings=TINY)
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=[], meta_fields=["spec"])
+@dataclasses.dataclass(frozen=True)
+class Unsure:
+    """Members that disagree the more, the higher the action."""
+
+    spec: worldmodels.Spec = tiny.SPEC
+
+    def start(self, observation):
+        return jnp.zeros(2)
+
+    def predict(self, latent, action, noise):
+        return latent
+
+    def disagreement(self, latent, action):
+        return 1 + action[0]
+
+
+def test_plans_go_where_members_disagree():
+    model = Unsure()
+    problem = planners.Problem(model.predict, mpc.costs.OnModel(model, Curiosity()), planners.Box(-jnp.ones(1), jnp.ones(1)))
+    planner = planners.CEM(horizon=3, samples=64, elites=8, iterations=8)
+    plan, _ = planners.plan(planner, problem, jnp.zeros(2), planner.init(problem), key=jax.random.key(0))
+    assert plan.actions.min() > 0.9
+    assert plan.cost == pytest.approx(-6, abs=0.3)
+    with pytest.raises(mpc.LearningError, match="does not disagree with itself"):
+        ExplorationSettings(members=1)
+
+
+def along(values: list[float]) -> Episode:
+    array = np.asarray(values, np.float32)[:, None]
+    return Episode({"position": array, "velocity": array}, np.zeros((len(values) - 1, 1), np.float32), None, False, True, 0)
+
+
+def test_coverage_counts_cells():
+    groups = {"far": [along([0, 1, 2, 3, 4])], "still": [along([0, 0, 0]), along([0, 4])]}
+    assert coverage(groups, tiny.SPEC, bins=4) == {"far": 4 / 16, "still": 2 / 16}
+
+
+def test_what_the_model_knows_is_not_new():
+    @dataclasses.dataclass(frozen=True)
+    class Settings:
+        members: int = 1
+
+    from tests.test_diagnostics import Linear
+
+    class Known(Linear):
+        settings = Settings()
+
+    jax.tree_util.register_dataclass(Known, [], ["force", "damping", "frozen", "noise", "spec"])
+    episode = tiny.episodes(count=1)[0]
+    assert relative_error(Known(), episode) < 1e-5
+    assert relative_error(Known(damping=0.5), episode) > 0.05
