@@ -72,7 +72,7 @@ class ExplorationSettings:
 
     def planner(self, spec: Spec) -> planners.Planner:
         """The planner that fits the environment's actions."""
-        size: dict[str, Any] = {"samples": self.samples, "iterations": self.iterations, "elites": max(2, self.samples // 8)}
+        size: dict[str, Any] = {"samples": self.samples, "iterations": self.iterations, "elites": max(8, self.samples // 8)}
         return (planners.CategoricalCEM if isinstance(spec.action, DiscreteAction) else planners.ICEM)(self.horizon, **size)
 
 

@@ -23,7 +23,7 @@ TINY = ExplorationSettings(
     latent=8,
     hidden=16,
     horizon=3,
-    samples=16,
+    samples=32,
     iterations=1,
     training=worldmodels.TrainingSettings(batch=16, length=2),
 )
