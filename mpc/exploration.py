@@ -116,7 +116,7 @@ def explore(
         while memory.frames < frames:
             number, seeding = len(memory), memory.frames < settings.seed_frames
             agent = PinkAgent(spec) if seeding else _agent(state.model, settings)
-            episode = _watched(environment, agent, seed * 100_000 + number, (frames - memory.frames) // spec.action_repeat)
+            episode = _watched(environment, agent, seed * 100_000 + number, -(-(frames - memory.frames) // spec.action_repeat))
             novelty = float("nan") if seeding else relative_error(state.model, episode)
             memory.append(episode)
             if memory.frames >= settings.seed_frames or memory.frames >= frames:
@@ -170,5 +170,5 @@ def _agent(model: Any, settings: ExplorationSettings) -> PlanningAgent:
 
 def _watched(environment: Environment, agent: Any, seed: int, most: int) -> Episode:
     """One episode of at most `most` decisions, its rewards thrown away."""
-    (episode,) = play(environment, agent, [seed], budget=max(1, most), explore=True)
+    (episode,) = play(environment, agent, [seed], budget=most, explore=True)
     return replace(episode, costs=None)
