@@ -63,12 +63,14 @@ class ExplorationSettings:
     samples: int = 96
     iterations: int = 3
     noise: float = 0.1
-    training: worldmodels.TrainingSettings = worldmodels.TrainingSettings(batch=128, final_rate=1.0)
+    training: worldmodels.TrainingSettings = worldmodels.TrainingSettings(batch=160, final_rate=1.0)
 
     def __post_init__(self):
         require_positive(horizon=self.horizon, samples=self.samples, iterations=self.iterations)
         if self.members < 2:
             raise LearningError(f"members={self.members}: one predictor does not disagree with itself. Take at least 2.")
+        if self.training.batch % self.members:
+            raise LearningError(f"batch={self.training.batch} for {self.members} members: expected a multiple.")
 
     def planner(self, spec: Spec) -> planners.Planner:
         """The planner that fits the environment's actions."""

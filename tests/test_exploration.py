@@ -76,6 +76,8 @@ def test_plans_go_where_members_disagree():
     assert plan.cost == pytest.approx(-6, abs=0.3)
     with pytest.raises(mpc.LearningError, match="does not disagree with itself"):
         ExplorationSettings(members=1)
+    with pytest.raises(mpc.LearningError, match="batch=160 for 7 members"):
+        ExplorationSettings(members=7)
 
 
 def along(values: list[float]) -> Episode:
