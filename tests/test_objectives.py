@@ -111,6 +111,7 @@ def test_a_collapse_is_noticed_and_the_term_to_raise_is_named():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("case", [case for case in OBJECTIVES.values() if not isinstance(case.preset.objective, Mixture)])
 def test_it_keeps_its_rank_and_without_the_regulariser_the_collapse_is_caught(case):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
