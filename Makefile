@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 EXTRAS_DEMO := dmc,viz
 EXTRAS_DEV := $(EXTRAS_DEMO),dev
-EXTRAS_LOCKED := dmc mazes data viz track export dev
+EXTRAS_LOCKED := dmc mazes data viz view track export dev
 
 .PHONY: help demo test test-slow lint format doctor readme constraints clean
 

@@ -29,6 +29,7 @@ from benchmarks.runtime import bench_runtime
 from benchmarks.solve import solve
 from benchmarks.train import train
 from benchmarks.video import bench_video
+from benchmarks.view import view
 from planners import PlannerError
 from planners.names import planner_named
 from worldmodels import manifest
@@ -347,6 +348,7 @@ def main() -> None:
         "solve": solve,
         "export": export,
         "replay": replay,
+        "view": view,
         "demo": demo,
         "data": data,
         "bench": bench,

@@ -205,17 +205,36 @@ def control(lines: Lines) -> str:
 
 
 def runtime(lines: Lines) -> str:
-    """One row per task and share of faults: what went wrong in how many decisions, and what the controller still earned."""
+    """One row per task and condition of a controller that drives: what went wrong, and what it still earned."""
     fields = ("decisions", "exceptions", "limit_violations", "unnamed_faults", "deadline_missed")
+    times = ("step_ms_p50", "step_ms_p99", "overhead_ms_p99")
     rows = []
-    for (task, method), cell in group(lines, "task", "method").items():
+    for (task, method), cell in group([line for line in lines if "return_mean" in line], "task", "method").items():
         counts = [number(mean_and_interval(cell, field)[0], None) for field in fields]
-        latency = [number(mean_and_interval(cell, field)[0]) for field in ("step_ms_p50", "step_ms_p99")]
-        rows.append(
-            [task.removeprefix("dm_control/").removesuffix("-v0"), method, *counts, plus_minus(cell, "return_mean"), *latency]
-        )
-    counted = ["Decisions", "Exceptions", "Outside limits", "Faults unnamed", "Deadlines missed"]
-    return markdown(["Task", "Faults", *counted, "Return ± 95 %", "Step p50, ms", "Step p99, ms"], rows) + provenance(lines)
+        latency = [number(mean_and_interval(cell, field)[0]) for field in times]
+        rows.append([_short(task), method, *counts, plus_minus(cell, "return_mean"), *latency])
+    counted = ["Decisions", "Exceptions", "Outside limits", "Faults unnamed", "Deadlines missed", "Return ± 95 %"]
+    timed = ["Step p50, ms", "Step p99, ms", "Beyond planning p99, ms"]
+    return markdown(["Task", "Condition", *counted, *timed], rows) + "\n\n" + _alone(lines) + provenance(lines)
+
+
+def _alone(lines: Lines) -> str:
+    """The policy alone in the controller, and what was exported, beside JAX."""
+    fields = ("decisions", "step_ms_p50", "step_ms_p99", "jax_ms_p50", "error_p50", "error_max", "memory_growth_mb")
+    rows = []
+    for (task, method), cell in group([line for line in lines if "return_mean" not in line], "task", "method").items():
+        values = [mean_and_interval(cell, field)[0] for field in fields]
+        shown = [
+            f"{v:.1e}" if name.startswith("error") and v is not None else number(v)
+            for name, v in zip(fields, values, strict=True)
+        ]
+        rows.append([_short(task), method, number(values[0], None), *shown[1:]])
+    heads = ["Calls", "p50, ms", "p99, ms", "JAX p50, ms", "Error, median", "Error, largest", "Memory, MB more"]
+    return markdown(["Task", "What", *heads], rows)
+
+
+def _short(task: str) -> str:
+    return task.removeprefix("dm_control/").removesuffix("-v0")
 
 
 def objectives(lines: Lines) -> str:

@@ -1,43 +1,50 @@
-"""A control loop in real time, MuJoCo in the place of the robot.
+"""A control loop in real time, MuJoCo in the place of the robot, its sensor failing now and then.
 
-python examples/robot_loop.py AGENT [SECONDS]      AGENT: what `sailplan learn` wrote under RUN/agent
+python examples/robot_loop.py AGENT [SECONDS] [LOG]      AGENT: what `sailplan learn` wrote under RUN/agent
+
+Every decision is recorded into LOG; `sailplan replay LOG --decision K` makes one again and explains it.
 """
 
 import sys
 import time
+from collections import Counter
 
 import mpc
 import planners
 from worldmodels import manifest
 
+OUTAGE = 50  # every so many ticks the sensor gives nothing, two ticks long
 
-def main(folder: str, seconds: float) -> None:
+
+def main(folder: str, seconds: float = 10.0, log: str | None = None, planner: planners.Planner | None = None) -> Counter[str]:
+    """Drive the robot for so long; what the controller counted: decisions by rung, faults by name."""
     spec = manifest.read(folder).spec
-    robot = mpc.make_for(spec)
-    period = spec.seconds_per_step
-    controller = mpc.Controller.load(
-        folder,
-        planners.CEM(horizon=3, samples=128, iterations=4, elites=16, proposals=16),
-        mpc.ControllerSettings(period=period, deadline=0.7 * period, rate=(0.5,) * spec.action.shape[0]),
-    )
-    controller.warm_up()
-    observation = robot.reset(seed=0)
-    controller.reset(observation)
-    began = time.monotonic()
-    cost = late = ticks = 0
-    while time.monotonic() - began < seconds:
-        due = began + ticks * period
-        decision = controller.step(observation, time.monotonic())
-        late += time.monotonic() > due + period
-        time.sleep(max(0.0, due + period - time.monotonic()))
-        transition = robot.step(decision.action)
-        observation, cost, ticks = transition.observation, cost + transition.cost, ticks + 1
-        if decision.status.faults:
-            print(f"{ticks * period:.2f} s: {decision.status.sentence}")
-        if transition.terminated or transition.truncated:
-            break
+    robot, period = mpc.make_for(spec), spec.seconds_per_step
+    planner = planner or planners.CEM(horizon=3, samples=128, iterations=4, elites=16, proposals=16)
+    half_range = [(high - low) / 2 for low, high in zip(spec.action.low, spec.action.high, strict=True)]  # type: ignore[union-attr]
+    settings = mpc.ControllerSettings(period=period, deadline=period, rate=tuple(half_range), safe="hold")
+    with mpc.Controller.load(folder, planner, settings, record=log) as controller:
+        controller.warm_up()
+        observation, cost, late, ticks = robot.reset(seed=0), 0.0, 0, 0
+        controller.reset(observation)
+        began = time.monotonic()
+        while time.monotonic() - began < seconds:
+            seen = observation if ticks % OUTAGE < OUTAGE - 2 else None
+            decision = controller.step(seen, time.monotonic())
+            if decision.status.faults:
+                print(f"{ticks * period:6.2f} s: {decision.status.sentence}")
+            ticks += 1
+            left = began + ticks * period - time.monotonic()
+            late += left < 0
+            time.sleep(max(0.0, left))
+            transition = robot.step(decision.action)
+            observation, cost = transition.observation, cost + transition.cost
+            if transition.terminated or transition.truncated:
+                observation = robot.reset(seed=ticks)
+                controller.reset(observation)
     print(f"{ticks} decisions, {late} of them late, return {-cost:.1f}; {dict(controller.counts)}")
+    return controller.counts
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], float(sys.argv[2]) if len(sys.argv) > 2 else 10.0)
+    main(sys.argv[1], float(sys.argv[2]) if len(sys.argv) > 2 else 10.0, sys.argv[3] if len(sys.argv) > 3 else None)

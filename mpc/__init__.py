@@ -37,7 +37,7 @@ from mpc.errors import (
     UnsupportedEnvironmentError,
 )
 from mpc.evaluation import Evaluation, confidence_interval, evaluate
-from mpc.export import Exported, export, load_export
+from mpc.export import Exported, export, iree_programs, load_export
 from mpc.imagination import ImaginationSettings, imagine
 from mpc.intrinsic import Combined, Residual, combine, effort, reach, residual, smoothness, within
 from mpc.learning import LearnerSettings, RunSettings, learn
@@ -108,6 +108,7 @@ __all__ = [
     "export",
     "goal",
     "imagine",
+    "iree_programs",
     "learn",
     "load_agent",
     "load_export",

@@ -121,3 +121,25 @@ def test_the_command_exports_a_policy(monkeypatch, tmp_path):
     observation = seen(1)[0]
     given = load_export(tmp_path / "out").programs["act"](observation)
     np.testing.assert_allclose(given, acts(policy_agent(), observation), atol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_policy_and_a_planner_in_iree_act_as_in_jax(tmp_path):
+    pytest.importorskip("iree.compiler")
+    agent = policy_agent()
+    export(agent, tmp_path / "policy", "stablehlo")
+    act = mpc.iree_programs(tmp_path / "policy")["act"]
+    for observation in seen(5):
+        np.testing.assert_allclose(act(observation), acts(agent, observation), atol=1e-5)
+    planner = planning_agent(0.5, planner=planners.Gradient(horizon=3, starts=2, iterations=2))
+    export(planner, tmp_path / "planner", "stablehlo")
+    programs = mpc.iree_programs(tmp_path / "planner")
+    observation = tiny.observation(1.0, 0.0)
+    state, exported = planner.reset(observation), programs["reset"](observation)
+    for decision in range(3):
+        key = np.array([7, decision], np.uint32)
+        made, state = planner.act(state, observation, key=jax.random.wrap_key_data(jnp.asarray(key)))
+        action, exported = programs["act"](exported, observation, np.float32(1), key)
+        np.testing.assert_allclose(action, made.action, atol=1e-5)
+    with pytest.raises(ExportError, match="arguments of structure"):
+        act({"position": np.zeros(1)})
