@@ -226,7 +226,11 @@ def bench_control_command(
 
 
 def bench_runtime_command(
-    tasks: tuple[str, ...] = (), methods: tuple[str, ...] = (), again: bool = False, json_file: JSONFile = None
+    tasks: tuple[str, ...] = (),
+    methods: tuple[str, ...] = (),
+    again: bool = False,
+    share: float = 1.0,
+    json_file: JSONFile = None,
 ) -> None:
     """The controller under faults, deadlines and delay, and exports, into benchmarks/results/runtime.jsonl.
 
@@ -234,9 +238,10 @@ def bench_runtime_command(
         tasks: dm_control's short names; the three of the table if not given. Agents are learned into runs/runtime/.
         methods: cells by name, as in benchmarks/runtime.py; all if not given.
         again: measure what is in the file already, too.
+        share: of every condition's decisions; less than 1 for a look.
         json_file: write the new lines there too.
     """
-    write_lines(json_file, bench_runtime(tasks, methods, again=again))
+    write_lines(json_file, bench_runtime(tasks, methods, again=again, share=share))
 
 
 def bench_loader_command(decisions: int = 500_000, updates: int = 1_000, json_file: JSONFile = None) -> None:

@@ -52,18 +52,15 @@ in a real thread in real time, in which that thread is killed too."""
 
 STEPS = 1_000_000  # of the policy alone
 
-CELLS: dict[str, Callable[[Path], dict[str, Any]]] = {
-    **{name: driven(setting) for name, setting in SETTINGS.items()},
-    "policy-only": policy_only(STEPS),
-    "onnx-policy": exported_policy,
-    "iree-planner": exported_planner,
-}
+CELLS = (*SETTINGS, "policy-only", "onnx-policy", "iree-planner")
 ONE_TASK = {"policy-only": "cartpole-swingup", "50-hz": "cartpole-swingup"}
 """Cells that are measured on one task, whose model step is that of 50 Hz."""
 
 
-def bench_runtime(tasks: Sequence[str] = (), methods: Sequence[str] = (), *, again: bool = False) -> list[dict[str, Any]]:
-    """Every cell that is not in the file yet, or every chosen one `again`; the lines written."""
+def bench_runtime(
+    tasks: Sequence[str] = (), methods: Sequence[str] = (), *, again: bool = False, share: float = 1.0
+) -> list[dict[str, Any]]:
+    """Every cell that is not in the file yet, or every chosen one `again`; with a `share` of its decisions. The lines written."""
     unknown = sorted(set(methods) - set(CELLS))
     if unknown:
         raise results.ResultError(f"no method {unknown}: expected some of {', '.join(CELLS)}.")
@@ -74,14 +71,22 @@ def bench_runtime(tasks: Sequence[str] = (), methods: Sequence[str] = (), *, aga
             if ONE_TASK.get(method, task) != task:
                 continue
             settings = SETTINGS[method].describe() if method in SETTINGS else {}
+            settings.pop("decisions", None)
             known = {(line["task"], line["method"]) for line in results.read_lines(RESULTS)}
             if (identifier(task), method) in known and not again:
                 continue
             line = {"benchmark": "runtime", "task": identifier(task), "method": method, "settings": settings}
-            line |= {"seed": FIRST_SEED, "frames": FRAMES, **CELLS[method](folder)}
+            line |= {"seed": FIRST_SEED, "frames": FRAMES, **_cell(method, share)(folder)}
             lines.append(results.write_line(RESULTS, line))
             console.print(_said(line), highlight=False)
     return lines
+
+
+def _cell(method: str, share: float) -> Callable[[Path], dict[str, Any]]:
+    if method in SETTINGS:
+        return driven(SETTINGS[method]._replace(decisions=round(share * SETTINGS[method].decisions)))
+    alone = {"policy-only": policy_only(round(share * STEPS)), "onnx-policy": exported_policy, "iree-planner": exported_planner}
+    return alone[method]
 
 
 def agent_of(task: str) -> Path:
