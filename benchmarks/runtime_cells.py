@@ -93,16 +93,19 @@ def _drive(folder: Path, setting: Setting) -> dict[str, Any]:
         "deadline_missed": 0 if deadline is None or setting.simulated else int((total > 1000 * deadline).sum()),
         "return_mean": float(np.mean(returns)),
         **({"return_ci95": confidence_interval(np.array(returns))} if len(returns) > 1 else {}),
-        "step_ms_p50": float(np.percentile(total, 50)),
-        "step_ms_p99": float(np.percentile(total, 99)),
-        "overhead_ms_p50": float(np.percentile(total - planning, 50)),
-        "overhead_ms_p99": float(np.percentile(total - planning, 99)),
+        **({} if setting.simulated else _times(total, planning)),
         "faults": {kind: count for kind, count in faults.drawn.items() if count},
         "unnamed_faults": sum(faults.unnamed.values()),
         "unnamed": {kind: count for kind, count in faults.unnamed.items() if count},
         "rungs": {name: made.counts[name] for name in ("PLAN", "SHIFTED", "POLICY", "SAFE")},
         "minutes": round((time.perf_counter() - began) / 60, 3),
     }
+
+
+def _times(total: np.ndarray, planning: np.ndarray) -> dict[str, float]:
+    """Milliseconds of a call, and of what it does beside planning."""
+    named = {"step": total, "overhead": total - planning}
+    return {f"{name}_ms_p{rank}": float(np.percentile(took, rank)) for name, took in named.items() for rank in (50, 99)}
 
 
 def _episode(

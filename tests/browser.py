@@ -22,7 +22,7 @@ FLAGS = [
     "--enable-unsafe-swiftshader",
     "--use-gl=angle",
     "--use-angle=swiftshader",
-    "--window-size=1280,860",
+    "--window-size=1100,800",
 ]
 
 
@@ -46,7 +46,7 @@ class Browser:
         data = None if content is None else json.dumps(content).encode()
         request = urllib.request.Request(self.root + path, data, {"Content-Type": "application/json"}, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
+            with urllib.request.urlopen(request, timeout=150) as answer:
                 return json.load(answer)["value"]
         except urllib.error.HTTPError as error:
             raise AssertionError(f"{method} {path} {content}: {json.load(error)['value']['message']}") from error
@@ -67,13 +67,17 @@ class Browser:
     def click(self, path: str) -> None:
         self._ask("POST", f"/element/{self.find(path)}/click", {})
 
-    def press(self, path: str, key: str) -> None:
-        """Press a key on an element; arrows are "\\ue012" (left) to "\\ue015" (down)."""
+    def drag(self, path: str, right: int) -> None:
+        """Pull an element so many pixels to the right."""
         element = {ELEMENT: self.find(path)}
-        script = "arguments[0].scrollIntoView(); arguments[0].focus()"
-        self._ask("POST", "/execute/sync", {"script": script, "args": [element]})
-        strokes = [{"type": kind, "value": key} for kind in ("keyDown", "keyUp")]
-        self._ask("POST", "/actions", {"actions": [{"type": "key", "id": "keyboard", "actions": strokes}]})
+        self._ask("POST", "/execute/sync", {"script": "arguments[0].scrollIntoView()", "args": [element]})
+        moves = [
+            {"type": "pointerMove", "origin": element, "x": 0, "y": 0},
+            {"type": "pointerDown", "button": 0},
+            {"type": "pointerMove", "origin": "pointer", "x": right, "y": 0, "duration": 200},
+            {"type": "pointerUp", "button": 0},
+        ]
+        self._ask("POST", "/actions", {"actions": [{"type": "pointer", "id": "mouse", "actions": moves}]})
 
     def run(self, script: str) -> Any:
         return self._ask("POST", "/execute/sync", {"script": script, "args": []})
