@@ -11,10 +11,10 @@ import tyro
 from rich.console import Console
 
 import mpc
-from benchmarks.names import planner_named
 from benchmarks.scene import Scene, predicted_path, push
 from mpc import costs
 from mpc.agent import PlanningAgent
+from planners.names import planner_named
 from worldmodels import manifest
 
 LOOPBACK = "127.0.0.1"

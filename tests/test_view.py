@@ -101,7 +101,9 @@ def test_the_page_shows_the_robot_and_its_future_and_steers_the_controller(tmp_p
             choose(page, "the learned cost", "a goal")
             page.find("//*[contains(text(), 'velocity 1')]")
             goal = np.asarray(view.controller.agent.cost.goal["velocity"])
-            page.drag("(//*[@role='slider'])[last()]", -20 if goal[1] > 0 else 20)  # away from the slider's end
+            page.drag(
+                "//label[.='velocity 1']/following::*[@role='slider'][1]", -20 if goal[1] > 0 else 20
+            )  # away from the slider's end
             eventually(lambda: view.controller.agent.cost.goal["velocity"][1] != goal[1])
             assert view.controller.agent.cost.goal["velocity"][0] == pytest.approx(goal[0], abs=1e-5)
             choose(page, "cem", "mppi")
