@@ -67,17 +67,16 @@ class Browser:
     def click(self, path: str) -> None:
         self._ask("POST", f"/element/{self.find(path)}/click", {})
 
-    def drag(self, path: str, right: int) -> None:
-        """Pull an element so many pixels to the right."""
+    def press(self, path: str, key: str) -> None:
+        """Press a key on an element; arrows are "\\ue012" (left) to "\\ue015" (down)."""
+        script = "arguments[0].scrollIntoView(); return arguments[0].getBoundingClientRect().width"
+        until = time.monotonic() + 30
         element = {ELEMENT: self.find(path)}
-        self._ask("POST", "/execute/sync", {"script": "arguments[0].scrollIntoView()", "args": [element]})
-        moves = [
-            {"type": "pointerMove", "origin": element, "x": 0, "y": 0},
-            {"type": "pointerDown", "button": 0},
-            {"type": "pointerMove", "origin": "pointer", "x": right, "y": 0, "duration": 200},
-            {"type": "pointerUp", "button": 0},
-        ]
-        self._ask("POST", "/actions", {"actions": [{"type": "pointer", "id": "mouse", "actions": moves}]})
+        while not self._ask("POST", "/execute/sync", {"script": script, "args": [element]}):  # still being laid out
+            assert time.monotonic() < until, f"{path} has no size"
+            time.sleep(0.3)
+            element = {ELEMENT: self.find(path)}
+        self._ask("POST", f"/element/{element[ELEMENT]}/value", {"text": key})
 
     def run(self, script: str) -> Any:
         return self._ask("POST", "/execute/sync", {"script": script, "args": []})

@@ -101,9 +101,8 @@ def test_the_page_shows_the_robot_and_its_future_and_steers_the_controller(tmp_p
             choose(page, "the learned cost", "a goal")
             page.find("//*[contains(text(), 'velocity 1')]")
             goal = np.asarray(view.controller.agent.cost.goal["velocity"])
-            page.drag(
-                "//label[.='velocity 1']/following::*[@role='slider'][1]", -20 if goal[1] > 0 else 20
-            )  # away from the slider's end
+            away = "\ue012" if goal[1] > 0 else "\ue014"  # an arrow that leads away from the slider's end
+            page.press("//label[.='velocity 1']/following::*[@role='slider'][1]", away * 3)
             eventually(lambda: view.controller.agent.cost.goal["velocity"][1] != goal[1])
             assert view.controller.agent.cost.goal["velocity"][0] == pytest.approx(goal[0], abs=1e-5)
             choose(page, "cem", "mppi")
