@@ -4,8 +4,10 @@ The environment is set here and nowhere in the packages: it is the application's
 """
 
 import os
+import sys
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -16,3 +18,13 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 settings.register_profile("sailplan", max_examples=20, deadline=None, derandomize=True, database=None)
 settings.load_profile("sailplan")
+
+
+@pytest.fixture(autouse=True)
+def _few_memory_maps():
+    """Every compiled program holds memory maps; Linux allows a process 65,530, and past them XLA dies in the next compilation."""
+    yield
+    if sys.platform == "linux" and Path("/proc/self/maps").read_text().count("\n") > 30_000:
+        import jax
+
+        jax.clear_caches()

@@ -83,6 +83,7 @@ def test_modes_need_what_they_are_made_of():
     assert isinstance(body.agent("both"), mpc.MixedAgent)
 
 
+@pytest.mark.slow
 def test_the_mixed_agent_reacts_where_the_critic_finds_nothing_better_and_plans_elsewhere():
     body = engine(both=task(cost={"left": 1.0}, mode="mixed", discount=0.9))
     body.solve("both", *solution())

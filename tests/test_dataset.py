@@ -267,6 +267,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_killed_while_appending(tmp_path):
     """A real SIGKILL at random moments: every episode reported as appended is there and intact, and at most one more."""
     folder = tmp_path / "data"

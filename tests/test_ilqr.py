@@ -90,6 +90,7 @@ def test_one_iteration_solves_several_futures_of_a_latent_in_parts(cost, futures
 # The quadratic model
 
 
+@pytest.mark.slow
 def test_the_model_agrees_with_finite_differences():
     flat, start = Flat.of(PENDULUM, LATENT, 4)
     units = jax.random.uniform(KEY, (4, 2), minval=-0.5, maxval=0.5)

@@ -34,6 +34,7 @@ def rank_of(model):
 
 
 @pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.slow
 def test_without_the_regulariser_it_collapses_and_with_it_it_does_not(seed):
     rank, spread = rank_of(train(seed=seed))
     collapsed_rank, collapsed_spread = rank_of(train(VICReg(variance=0.0, covariance=0.0), seed=seed))

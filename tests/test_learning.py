@@ -85,6 +85,7 @@ def test_the_critic_finds_the_cost_to_go_of_a_known_process():
     np.testing.assert_allclose(said, states / (1 - discount / 2), rtol=0.15, atol=0.15)
 
 
+@pytest.mark.slow
 def test_losses_send_no_gradient_into_the_target_or_the_policy():
     learner = new_learner(spec_of(2), TINY)
     moved, _ = improve(learner, buffer_of(2), jnp.float32(0.9), jax.random.key(0), settings=TINY, count=2)
@@ -206,6 +207,7 @@ def breaking():
     return Breaking("Pendulum-v1", action_repeat=20, privileged=False, observe=(), block=1)  # ten decisions an episode
 
 
+@pytest.mark.slow
 def test_an_episode_in_which_the_environment_fails_is_left_out_and_said_so(tmp_path):
     with pytest.warns(UserWarning, match="seed 0 is left out"):
         run = learn(breaking(), tmp_path / "run", frames=600, settings=RUN)

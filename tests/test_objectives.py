@@ -137,6 +137,7 @@ def test_two_parts_with_one_name_are_refused():
         worldmodels.JEPA(tiny.SPEC, norm="simplex", latent=12)
 
 
+@pytest.mark.slow
 def test_inverse_dynamics_tells_integers_apart():
     objective = InverseDynamics()
     settings = TrainingSettings(batch=16, length=3, objective=objective)

@@ -123,6 +123,7 @@ KNOTTED = planners.CEM(5, samples=24, elites=4, iterations=2, parameterisation=p
 @quick
 @given(data=st.data(), limited=st.booleans())
 @pytest.mark.parametrize("planner", [PLANNER, KNOTTED], ids=["per-step", "cubic"])
+@pytest.mark.slow
 def test_plans_stay_inside_any_box(planner, data, limited):
     box = data.draw(boxes(limited))
     goal = box.high + 1e3 if data.draw(st.booleans()) else box.low

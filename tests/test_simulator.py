@@ -240,6 +240,7 @@ def test_gradient_planners_refuse_it(cartpole):
         planners.Gradient(horizon=6).init(problem)
 
 
+@pytest.mark.slow
 def test_plans_alike_for_one_environment_and_for_many(cartpole):
     model, latent = cartpole
     problem = swingup_problem(model)

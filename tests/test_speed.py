@@ -76,6 +76,7 @@ def test_a_busy_machine_is_noticed():
 
 
 @pytest.mark.parametrize("proposals", [0, 4])
+@pytest.mark.slow
 def test_every_planner_has_a_line(proposals):
     workload = Workload(latent=3, actions=2, hidden=5, samples=16, horizon=4, iterations=2, proposals=proposals)
     lines = speed.compare(workload, seconds=0, with_peers=False)
@@ -86,6 +87,7 @@ def test_every_planner_has_a_line(proposals):
     json.dumps(lines, allow_nan=False)
 
 
+@pytest.mark.slow
 def test_batches_and_dispatch():
     batched = speed.batches(TINY, seconds=0)
     assert [line["settings"]["batch"] for line in batched] == [1, 8, 64]

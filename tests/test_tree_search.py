@@ -89,6 +89,7 @@ def test_looks_three_steps_ahead_where_a_root_only_search_fails():
     assert solved[1] <= 4  # by luck of the plans it was begun with
 
 
+@pytest.mark.slow
 def test_by_default_it_is_a_tree():
     """At least fifty simulations, to depth three and more, in both kinds of space."""
     assert TreeSearch(8).simulations >= 50
@@ -154,6 +155,7 @@ def _near(latent, action):
     return jax.nn.sigmoid(2 - latent[0])
 
 
+@pytest.mark.slow
 def test_several_futures_are_searched_by_their_mean():
     """Futures that end at different times keep their own weights: the tree's sum is still minus the mean of J."""
     case = problems.noisy(planners.MEAN, futures=3)
@@ -171,6 +173,7 @@ def test_several_futures_are_searched_by_their_mean():
     np.testing.assert_allclose(totals, expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_nothing_that_is_not_finite_enters_the_tree():
     planner = TreeSearch(4, simulations=128)
     for case in (problems.nan_pocket(), problems.all_nan()):
@@ -185,6 +188,7 @@ def test_nothing_that_is_not_finite_enters_the_tree():
 # Continuous actions
 
 
+@pytest.mark.slow
 def test_beats_uniform_sampling_at_equal_model_evaluations():
     """The tree is charged a whole rollout a simulation; it must beat the best of as many uniform plans by a fifth of the gap."""
     planner = TreeSearch(6, simulations=96)

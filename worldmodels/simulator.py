@@ -224,6 +224,10 @@ class Simulator:
         """The latents [N, H+1, ...] of N sequences from one latent, in one call to MuJoCo."""
         return jax.vmap(self.trajectory, in_axes=(None, 0))(latent, actions)
 
+    def draw_noise(self, futures, horizon, *, key):
+        """Nothing is left to chance: shape [1, H, 0]."""
+        return jnp.zeros((1, horizon, 0))
+
     def infer_noise(self, latent, action, next_observation):
         """Nothing is left unexplained: shape [0]."""
         return jnp.zeros(0)
