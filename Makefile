@@ -12,7 +12,7 @@ EXTRAS_LOCKED := dmc mazes data viz view track export dev
 help:
 	@echo "make demo         observe, learn, plan and distil on cartpole-swingup; writes runs/demo/report.html"
 	@echo "make test         the tests, two at a time (under 10 minutes)"
-	@echo "make test-slow    the long tests"
+	@echo "make test-slow    the long tests, two at a time (under 30 minutes)"
 	@echo "make lint         ruff, pyright, import-linter"
 	@echo "make format       let ruff format the code"
 	@echo "make doctor       versions, devices, rendering, and what is missing"
@@ -27,7 +27,7 @@ test: .venv/installed-dev
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
 test-slow: .venv/installed-dev
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n 2 -m slow
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
