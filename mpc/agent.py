@@ -85,7 +85,7 @@ class PlanningAgent:
             )
 
     def problem(
-        self, *, rate: Array | None = None, previous: Array | None = None, key: Array | None = None
+        self, *, rate: Array | None = None, previous: Array | None = None, key: Array | None = None, explore: bool = False
     ) -> planners.Problem:
         """The optimal-control problem over the model's latents and normalised actions.
 
@@ -93,6 +93,7 @@ class PlanningAgent:
           rate: [A], the most an action may change in a model step.
           previous: [A], the action sent last.
           key: that the futures are drawn with; always the same ones if not given.
+          explore: the critic's mean is believed in place of its most pessimistic member.
         """
         if isinstance(self.model, Simulator):
             return simulator_problem(self.model, self.cost, horizon=self.planner.horizon, discount=self.discount)
@@ -107,7 +108,7 @@ class PlanningAgent:
         return planners.Problem(
             dynamics=self.model.predict,
             cost=costs.OnModel(self.model, self.cost),
-            terminal_cost=beyond if self.critic is None else FutureCost(self.model, self.critic, self.policy),
+            terminal_cost=beyond if self.critic is None else FutureCost(self.model, self.critic, self.policy, not explore),
             proposal=None if self.policy is None else PolicyProposal(self.model, self.policy),
             actions=box,
             discount=jnp.asarray(self.discount),
@@ -159,7 +160,7 @@ def _act(leaves, structure: Structure, state: AgentState, observation: Observati
     plan_key, noise_key = jax.random.split(key)
     latent = believe(agent.model, state, observation)
     elapsed = jnp.where(state.decisions == 0, 0.0, elapsed)
-    problem = agent.problem(key=jax.random.fold_in(plan_key, 1))
+    problem = agent.problem(key=jax.random.fold_in(plan_key, 1), explore=explore)
     plan, search = planners.plan(agent.planner, problem, latent, state.search, elapsed=elapsed, key=plan_key)
     action = plan.actions[0]
     if explore:

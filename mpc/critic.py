@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, PyTree
 
-from planners import pytree
+from planners import pytree, static
 from worldmodels.networks import MLP
 from worldmodels.spec import DiscreteAction, Spec
 
@@ -87,16 +87,19 @@ class Continuation(nnx.Module):
 class FutureCost:
     """A critic as the `terminal_cost` of a planning problem: what following the policy costs beyond the horizon.
 
-    The most pessimistic member speaks: a search would find and exploit whatever one member underrates.
+    The most pessimistic member speaks: a search would find and exploit whatever one member underrates. Where that is welcome,
+    because what is found will be learned from, their mean speaks.
     """
 
     model: Any
     critic: Critic
     policy: Any
+    pessimistic: bool = static(default=True)
 
     def __call__(self, latent: PyTree) -> Float[Array, ""]:
         features = self.model.features(latent)
-        return self.critic(features, self.policy(features).mean).max(0)
+        to_go = self.critic(features, self.policy(features).mean)
+        return to_go.max(0) if self.pessimistic else to_go.mean(0)
 
 
 @pytree

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ import planners
 from mpc.critic import BINS, Critic, expected, two_hot
 from mpc.learning.learner import LearnerSettings, improve, new_learner, paid_until_the_end
 from mpc.learning.loop import RunSettings, discount_of, learn
-from mpc.learning.storage import load_learned, save_learned
+from mpc.learning.storage import load_learned, planning_agent, save_learned
 from worldmodels.checkpoint import CheckpointError
 from worldmodels.data.episode import Episode, Episodes
 from worldmodels.data.windows import Buffer, Window
@@ -45,6 +46,14 @@ def test_two_hot_stands_for_the_number_it_was_made_of(cost):
     assert np.count_nonzero(np.asarray(weights)) <= 2
     np.testing.assert_allclose(weights.sum(), 1.0, rtol=1e-4)
     np.testing.assert_allclose(expected(jnp.log(weights + 1e-30)), cost, rtol=2e-2, atol=1e-4)
+
+
+@pytest.mark.parametrize(("explore", "expected_cost"), [(False, 3.0), (True, 2.0)])
+def test_a_plan_is_judged_by_its_worst_critic_and_by_their_mean_while_exploring(explore, expected_cost):
+    learner = new_learner(spec_of(1), TINY)
+    agent = replace(planning_agent(learner, RUN.planner(spec_of(1)), 0.99, ends=False), critic=lambda *_: jnp.array([1.0, 3.0]))
+    latent = learner.model.start({"x": jnp.zeros(1)})
+    assert agent.problem(explore=explore).terminal_cost(latent) == expected_cost
 
 
 def test_targets_are_discounted_sums_that_stop_where_the_episode_ended():
