@@ -95,21 +95,24 @@ def missing(task: str, seed: int, frames: int) -> list[int]:
 
 
 def run_task(task: str, seed: int, frames: int) -> None:
-    """Learn `task`, and record planner and policy whenever one of `FRAMES` is reached."""
+    """Learn `task`, and record planner and policy whenever one of `FRAMES` is reached.
+
+    Minutes are those that its one core worked for the run, which are the wall's where nothing else wants the core.
+    """
     settings = RunSettings()
     folder, environment = RUNS / name_of(task, seed), mpc.make(task, action_repeat=ACTION_REPEAT)
     unseen = environment.copy()
     evaluating = 0.0
     known = minutes_before(folder)
-    began = time.perf_counter()
+    began = time.process_time()
     if not any(line["method"] == "random" and line["task"] == task for line in results.read_lines(RESULTS)):
         row = mpc.evaluate(unseen, mpc.RandomAgent(environment.spec), episodes=EPISODES, seed=HELD_OUT).summary()
         record(task, "random", 0, 0, {"action_repeat": ACTION_REPEAT}, row, 0.0)
-        began = time.perf_counter()
+        began = time.process_time()
 
     def milestone(run: Run) -> None:
         nonlocal evaluating
-        now = time.perf_counter()
+        now = time.process_time()
         minutes = known + (now - began - evaluating) / 60
         (folder / "minutes").write_text(str(minutes))
         due = [at for at in missing(task, seed, frames) if at <= run.frames_learned]
@@ -118,7 +121,7 @@ def run_task(task: str, seed: int, frames: int) -> None:
         described = {"action_repeat": ACTION_REPEAT, "run": repr(settings)}
         for method, row in evaluations(unseen, run, EPISODES).items():
             record(task, method, seed, due[-1], described, {**row, "frames_seen": run.frames_learned}, minutes)
-        evaluating += time.perf_counter() - now
+        evaluating += time.process_time() - now
 
     resume = (folder / "memory").exists()
     learn_in(environment, folder, frames=frames, seed=seed, settings=settings, resume=resume, milestone=milestone)
