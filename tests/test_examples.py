@@ -17,7 +17,7 @@ def test_the_boat_of_ones_own_finds_the_buoy():
     assert own_environment.main(frames=3_000, updates=1_000) < 0.3
 
 
-def test_a_cost_of_ones_own_puts_the_cart_on_either_side():
+def test_a_cost_of_ones_own_carries_the_load_to_either_side():
     ends = own_cost.main(frames=6_000, updates=2_000)
     assert ends["-0.5"] < -0.2 < 0.2 < ends["+0.5"]
 
