@@ -29,6 +29,7 @@ from mpc.errors import (
     CostError,
     EnvironmentFaultError,
     ExportError,
+    HierarchyError,
     LearningError,
     LogError,
     MPCError,
@@ -38,6 +39,7 @@ from mpc.errors import (
 )
 from mpc.evaluation import Evaluation, confidence_interval, evaluate
 from mpc.export import Exported, export, iree_programs, load_export
+from mpc.hierarchy import HierarchicalPlanner, HierarchicalProblem, Level, squared_distance
 from mpc.imagination import ImaginationSettings, imagine
 from mpc.intrinsic import Combined, Residual, combine, effort, reach, residual, smoothness, within
 from mpc.learning import LearnerSettings, RunSettings, learn
@@ -72,10 +74,14 @@ __all__ = [
     "ExportError",
     "Exported",
     "FlightRecorder",
+    "HierarchicalPlanner",
+    "HierarchicalProblem",
+    "HierarchyError",
     "ImaginationSettings",
     "LearnedCost",
     "LearnerSettings",
     "LearningError",
+    "Level",
     "Log",
     "LogError",
     "MPCError",
@@ -122,6 +128,7 @@ __all__ = [
     "save_policy",
     "simulator",
     "smoothness",
+    "squared_distance",
     "tasks",
     "within",
     "write_gif",

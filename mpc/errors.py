@@ -47,3 +47,7 @@ class ExportError(MPCError):
 
 class ConfigurationError(MPCError):
     """A task whose description does not fit: the field, what was expected, what to do."""
+
+
+class HierarchyError(MPCError):
+    """Levels, strides and horizons that do not fit each other."""
