@@ -67,9 +67,11 @@ def seconds_per_frame(env: gymnasium.Env) -> float:
     unwrapped: Any = env.unwrapped
     if hasattr(unwrapped, "control_timestep"):
         return float(unwrapped.control_timestep())
-    for name in ("dt", "tau"):
-        if isinstance(value := getattr(unwrapped, name, None), int | float) and value > 0:
-            return float(value)
+    robots = [getattr(unwrapped, name, None) for name in ("point_env", "ant_env")]  # in mazes, which know no time themselves
+    for holder in (*robots, unwrapped):
+        for name in ("dt", "tau"):
+            if isinstance(value := getattr(holder, name, None), int | float) and value > 0:
+                return float(value)
     rate = env.metadata.get("render_fps")
     return 1.0 / rate if rate else 1.0
 

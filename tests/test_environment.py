@@ -119,6 +119,14 @@ def test_discrete_actions_and_gymnasium_time_limit():
     assert environment.mujoco() is None
 
 
+def test_a_maze_keeps_the_time_of_the_robot_in_it():
+    pytest.importorskip("gymnasium_robotics")
+    environment = make("PointMaze_UMaze-v3", action_repeat=4, observe=("observation",))
+    assert environment.spec.seconds_per_step == pytest.approx(0.04)  # the maze itself says 50 frames a second, for videos
+    assert environment.spec.observation == (("observation", (4,)),)
+    assert environment.decisions_per_episode == 75
+
+
 def test_pendulum_is_truncated_by_the_clock():
     environment = make("Pendulum-v1", action_repeat=100)
     environment.reset(0)
