@@ -39,7 +39,7 @@ from mpc.errors import (
 )
 from mpc.evaluation import Evaluation, confidence_interval, evaluate
 from mpc.export import Exported, export, iree_programs, load_export
-from mpc.hierarchy import HierarchicalPlanner, HierarchicalProblem, Level, squared_distance
+from mpc.hierarchy import HierarchicalAgent, HierarchicalPlanner, HierarchicalProblem, Level, squared_distance
 from mpc.imagination import ImaginationSettings, imagine
 from mpc.intrinsic import Combined, Residual, combine, effort, reach, residual, smoothness, within
 from mpc.learning import LearnerSettings, RunSettings, learn
@@ -50,6 +50,7 @@ from mpc.remembering import RememberingAction
 from mpc.rendering import record, rendering_backend, write_gif
 from mpc.simulation import simulator
 from mpc.storage import load_agent, load_policy, save_policy
+from mpc.temporal_distance import DistanceSettings, TemporalDistance, TimeToGoal, learn_distance
 
 __all__ = [
     "Agent",
@@ -67,6 +68,7 @@ __all__ = [
     "CostError",
     "Critic",
     "Decision",
+    "DistanceSettings",
     "DistillationSettings",
     "Environment",
     "EnvironmentFaultError",
@@ -74,6 +76,7 @@ __all__ = [
     "ExportError",
     "Exported",
     "FlightRecorder",
+    "HierarchicalAgent",
     "HierarchicalPlanner",
     "HierarchicalProblem",
     "HierarchyError",
@@ -101,6 +104,8 @@ __all__ = [
     "SimulatedLatency",
     "Task",
     "TaskCost",
+    "TemporalDistance",
+    "TimeToGoal",
     "UnknownEnvironmentError",
     "UnsupportedEnvironmentError",
     "collect",
@@ -116,6 +121,7 @@ __all__ = [
     "imagine",
     "iree_programs",
     "learn",
+    "learn_distance",
     "load_agent",
     "load_export",
     "load_policy",

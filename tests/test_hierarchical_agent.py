@@ -1,0 +1,121 @@
+"""The agent on several levels: one level is the planning agent itself, two go where the upper one wants, bad ones are refused."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import mpc
+import planners
+from planners import pytree
+from tests import tiny
+from worldmodels import DiscreteAction
+
+PLANNER = planners.ICEM(horizon=8, samples=32, iterations=3, elites=6, keep=2)
+
+
+@pytree
+class Physics:
+    """The double integrator: its latent is position and velocity."""
+
+    @property
+    def spec(self):
+        return tiny.SPEC
+
+    def start(self, observation):
+        return jnp.concatenate([jnp.asarray(observation["position"]), jnp.asarray(observation["velocity"])])
+
+    def observe(self, latent, previous_action, observation):
+        return self.start(observation)
+
+    def predict(self, latent, action, noise):
+        return jnp.stack(tiny.step(latent[0], latent[1], 2.0 * action[0]))
+
+    def draw_noise(self, futures, horizon, *, key):
+        return jnp.zeros((1, horizon, 0))
+
+    def features(self, latent):
+        return latent
+
+    def readout(self, latent):
+        return {"position": latent[:1], "velocity": latent[1:]}
+
+
+@pytree
+class Stays:
+    """Above it, four steps at a time: the position alone, which goes 0.2 down, stays, or goes up."""
+
+    stride = 4
+
+    @property
+    def spec(self):
+        return replace(tiny.SPEC, action=DiscreteAction(3))
+
+    def lift(self, latent):
+        return latent[:1]
+
+    def start(self, observation):
+        return jnp.asarray(observation["position"])
+
+    def predict(self, latent, action, noise):
+        return latent + 0.2 * (action - 1)
+
+    def draw_noise(self, futures, horizon, *, key):
+        return jnp.zeros((1, horizon, 0))
+
+    def features(self, latent):
+        return latent
+
+    def readout(self, latent):
+        return {"position": latent}
+
+
+def away(readout, action, step, target):
+    return jnp.abs(readout["position"][0] - target)
+
+
+def agent(*above, cost, planner=None):
+    upper = planners.CategoricalCEM(6, samples=64, iterations=3, elites=8)
+    planner = mpc.HierarchicalPlanner((PLANNER, *[upper] * len(above))) if planner is None else planner
+    return mpc.HierarchicalAgent(Physics(), cost, planner, above=above)
+
+
+@pytest.mark.slow
+def test_one_level_decides_as_the_planning_agent_does():
+    cost, key = mpc.goal(tiny.observation(0.0, 0.0)), jax.random.key(3)
+    decisions = []
+    for each in (agent(cost=cost), mpc.PlanningAgent(Physics(), cost, PLANNER)):
+        state = each.reset(tiny.observation())
+        for _ in range(2):
+            decision, state = each.act(state, tiny.observation(), key=key)
+        decisions.append(decision)
+    np.testing.assert_array_equal(*(decision.plan.actions for decision in decisions))
+    assert float(decisions[0].cost) == float(decisions[1].cost)
+
+
+@pytest.mark.slow
+def test_the_lower_level_goes_where_the_upper_one_is_told_to():
+    """The lowest level knows of no goal."""
+    for target in (1.0, -0.6):
+        acting = agent(Stays(), cost=mpc.cost(away, target=target))
+        seen = tiny.observation(0.0, 0.0)
+        state = acting.reset(seen)
+        for step in range(40):
+            decision, state = acting.act(state, seen, key=jax.random.key(step))
+            position, velocity = tiny.step(seen["position"][0], seen["velocity"][0], float(decision.action[0]))
+            seen = tiny.observation(float(position), float(velocity))
+        assert abs(float(seen["position"][0]) - target) < 0.2
+
+
+def test_planners_that_do_not_fit_the_levels_are_refused():
+    cost = mpc.cost(away, target=1.0)
+    with pytest.raises(mpc.HierarchyError, match="2 planners"):
+        agent(Stays(), cost=cost, planner=mpc.HierarchicalPlanner((PLANNER,)))
+    with pytest.raises(mpc.HierarchyError, match="HierarchicalPlanner"):
+        agent(cost=cost, planner=PLANNER)
+    upper = planners.CategoricalCEM(6)
+    uneven = mpc.HierarchicalPlanner((planners.ICEM(horizon=10), upper))
+    with pytest.raises(mpc.HierarchyError, match="multiple of the"):
+        agent(Stays(), cost=cost, planner=uneven).reset(tiny.observation())
