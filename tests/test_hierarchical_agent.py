@@ -48,6 +48,7 @@ class Stays:
     """Above it, four steps at a time: the position alone, which goes 0.2 down, stays, or goes up."""
 
     stride = 4
+    lower = Physics()
 
     @property
     def spec(self):
@@ -79,7 +80,7 @@ def away(readout, action, step, target):
 def agent(*above, cost, planner=None):
     upper = planners.CategoricalCEM(6, samples=64, iterations=3, elites=8)
     planner = mpc.HierarchicalPlanner((PLANNER, *[upper] * len(above))) if planner is None else planner
-    return mpc.HierarchicalAgent(Physics(), cost, planner, above=above)
+    return mpc.HierarchicalAgent(Physics(), cost, planner, upper=above)
 
 
 @pytest.mark.slow
@@ -111,11 +112,11 @@ def test_the_lower_level_goes_where_the_upper_one_is_told_to():
 
 def test_planners_that_do_not_fit_the_levels_are_refused():
     cost = mpc.cost(away, target=1.0)
-    with pytest.raises(mpc.HierarchyError, match="2 planners"):
+    with pytest.raises(mpc.HierarchyError, match="1 planners for 2 models"):
         agent(Stays(), cost=cost, planner=mpc.HierarchicalPlanner((PLANNER,)))
     with pytest.raises(mpc.HierarchyError, match="HierarchicalPlanner"):
         agent(cost=cost, planner=PLANNER)
     upper = planners.CategoricalCEM(6)
     uneven = mpc.HierarchicalPlanner((planners.ICEM(horizon=10), upper))
     with pytest.raises(mpc.HierarchyError, match="multiple of the"):
-        agent(Stays(), cost=cost, planner=uneven).reset(tiny.observation())
+        agent(Stays(), cost=cost, planner=uneven)

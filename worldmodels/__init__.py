@@ -1,5 +1,6 @@
 """World models: learned from observation, stored on disk, and the data they learn from."""
 
+from worldmodels.abstraction import Abstraction, abstract, abstract_episodes
 from worldmodels.action_free import learn_actions
 from worldmodels.data import Buffer, Dataset, Episode, Episodes, Stream, Window
 from worldmodels.diagnostics import effective_rank
@@ -15,6 +16,7 @@ from worldmodels.world_model import WorldModel
 
 __all__ = [
     "JEPA",
+    "Abstraction",
     "Buffer",
     "CheckpointError",
     "CollapseError",
@@ -39,6 +41,8 @@ __all__ = [
     "Window",
     "WorldModel",
     "WorldModelError",
+    "abstract",
+    "abstract_episodes",
     "advance",
     "build",
     "describe",

@@ -1,9 +1,12 @@
-"""The agent that plans on several levels."""
+"""An agent that plans at several levels: everywhere that a `PlanningAgent` goes, it goes too."""
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array
 
 from mpc.agent import PlanningAgent
 from mpc.costs import TaskCost
@@ -11,14 +14,15 @@ from mpc.errors import HierarchyError
 from mpc.hierarchy.planner import HierarchicalPlanner
 from mpc.hierarchy.problem import HierarchicalProblem, Level
 from planners import pytree
+from worldmodels import Abstraction
 
 
 @pytree
-class Nothing:
-    """A task cost of zero: a level that only does what the level above asks."""
+class NoCost:
+    """Every way to a subgoal is as good as any other."""
 
     def running(self, model, latent, action, step):
-        return {"nothing": jnp.zeros(())}
+        return {}
 
     def terminal(self, model, latent, step):
         return jnp.zeros(())
@@ -26,39 +30,75 @@ class Nothing:
 
 @pytree
 class HierarchicalAgent(PlanningAgent):
-    """A `PlanningAgent` whose cost is the top level's to pay; each level below aims at what the one above it plans.
+    """Plans abstract actions through the uppermost model so that the task is cheap there, and at each level below what brings them about.
+
+    The settings are those of `PlanningAgent`: `model` is the lowest level's, `planner` a `HierarchicalPlanner`, `cost` the task, which
+    the uppermost level pays. Where the levels stand shows in `state.search.courses`.
 
     Attributes:
-      model, cost, planner, ...: as in `PlanningAgent`; the planner is a `HierarchicalPlanner` with a planner for each level.
-      above: a `worldmodels.Abstraction` for each level above the lowest, each made on the one before.
-      effort: the lowest level's own cost, next to nothing unless given.
+      upper: the models above `model`, each made by `worldmodels.abstract` on the one before.
+      manner: what the levels below the uppermost pay of their own beside their subgoals, such as `mpc.effort()`; nothing unless given.
     """
 
-    above: tuple[Any, ...] = ()
-    effort: TaskCost = Nothing()
+    upper: tuple[Abstraction, ...] = ()
+    manner: TaskCost | None = None
 
     def __post_init__(self):
         super().__post_init__()
-        if not isinstance(self.planner, HierarchicalPlanner) or len(self.planner.planners) != len(self.above) + 1:
-            raise HierarchyError(f"planner={self.planner}: expected a HierarchicalPlanner of {len(self.above) + 1} planners.")
+        if not isinstance(self.planner, HierarchicalPlanner):
+            raise HierarchyError(
+                f"planner={self.planner!r}: expected an mpc.HierarchicalPlanner with a planner for each level."
+            )
+        if len(self.planner.planners) != 1 + len(self.upper):
+            raise HierarchyError(
+                f"{len(self.planner.planners)} planners for {1 + len(self.upper)} models: expected one each, the lowest level's first."
+            )
+        for index, (below, above) in enumerate(zip((self.model, *self.upper), self.upper, strict=False), 1):
+            if not _same(below, above.lower):
+                raise HierarchyError(
+                    f"upper[{index - 1}] was made on another model than the one below it. Make it by worldmodels.abstract on that."
+                )
+        self.problem().fits(self.planner.planners)
 
-    def problem(self, *, rate=None, previous=None, key=None, explore=False) -> Any:
+    def problem(
+        self, *, rate: Array | None = None, previous: Array | None = None, key: Array | None = None, explore=False
+    ) -> Any:
+        """The problem of every level, the lowest over normalised actions."""
         key = jax.random.key(0) if key is None else key
-        levels = [Level(self._alone(0).problem(rate=rate, previous=previous, key=key, explore=explore))]
-        for index, model in enumerate(self.above, 1):
-            problem = self._alone(index).problem(key=jax.random.fold_in(key, index), explore=explore)
-            levels.append(Level(problem, lift=model.lift, stride=model.stride))
-        return HierarchicalProblem(tuple(levels), self.model.start(_blank(self.model.spec)))
+        top, planners = len(self.upper), getattr(self.planner, "planners")  # noqa: B009
+        wanted = [self.manner or NoCost()] * top + [self.cost]
+        lowest = PlanningAgent(
+            self.model,
+            wanted[0],
+            planners[0],
+            self.discount,
+            None,
+            self.critic,
+            self.policy,
+            self.continuation,
+            self.futures,
+            self.risk,
+        )
+        levels, steps = [Level(lowest.problem(rate=rate, previous=previous, key=key, explore=explore))], 1
+        for index, model in enumerate(self.upper, 1):
+            steps *= model.stride
+            own = PlanningAgent(
+                model, wanted[index], planners[index], self.discount**steps, futures=self.futures, risk=self.risk
+            )
+            levels.append(Level(own.problem(key=jax.random.fold_in(key, index)), model.lift, stride=model.stride))
+        return HierarchicalProblem(tuple(levels), _example(self.model))
 
-    def _alone(self, index: int) -> PlanningAgent:
-        """The agent that level `index` would be without the others. Policy, critic and continuation are the lowest level's."""
-        own = {"discount": self.discount, "futures": self.futures, "risk": self.risk}
-        if index == 0:
-            own |= {"policy": self.policy, "continuation": self.continuation}
-            own |= {} if self.above else {"critic": self.critic}
-        model, cost = (self.model, *self.above)[index], self.cost if index == len(self.above) else self.effort
-        return PlanningAgent(model, cost, self.planner.planners[index], **own)  # type: ignore[attr-defined]
+
+def _example(model: Any) -> Any:
+    """A latent of zeros."""
+    images = model.spec.images
+    blank = {name: jnp.zeros(shape, jnp.uint8 if name in images else jnp.float32) for name, shape in model.spec.observation}
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(model.start, blank))
 
 
-def _blank(spec: Any) -> dict[str, Any]:
-    return {name: jnp.zeros(shape, jnp.uint8 if name in spec.images else jnp.float32) for name, shape in spec.observation}
+def _same(one: Any, other: Any) -> bool:
+    """Whether two models have the same weights; taken for granted while tracing."""
+    leaves, others = jax.tree.leaves(one), jax.tree.leaves(other)
+    if any(isinstance(leaf, Tracer) for leaf in (*leaves, *others)):
+        return True
+    return len(leaves) == len(others) and all(map(np.array_equal, leaves, others))
