@@ -1,6 +1,6 @@
 """A level on top of a world model: what it sees, that it does not collapse, how far it predicts, and acting by both."""
 
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ import pytest
 import mpc
 import planners
 import worldmodels
+from mpc.distillation import label
 from tests import tiny
 
 SIZES: dict[str, Any] = {"latent": 8, "hidden": 16, "head": 16, "expander": 16}
@@ -38,18 +39,18 @@ def test_it_sees_the_latents_below_at_its_stride_from_every_first_step():
 
 
 def test_it_is_a_world_model_and_can_be_stacked():
-    first = untrained(lower())
+    first, observation = untrained(lower()), cast(Any, tiny.observation())
     second = untrained(first, stride=3, latent=3, members=2)
     assert second.spec.seconds_per_step == pytest.approx(15 * tiny.SPEC.seconds_per_step)
     assert second.spec.action == worldmodels.DiscreteAction(6)
     for model in (first, second):
         assert isinstance(model, worldmodels.WorldModel)
-        latent = model.start(tiny.observation())
+        latent = model.start(observation)
         noise = model.draw_noise(4, 2, key=jax.random.key(0))
         made = model.predict(latent, jnp.asarray(3), noise[0, 0])
         assert noise.shape == ((1, 2, 0) if model is first else (4, 2, 1)) and made.shape == latent.shape
         assert {name: value.shape for name, value in model.readout(made).items()} == dict(tiny.SPEC.observation)
-    latent = first.start(tiny.observation())
+    latent = first.start(observation)
     assert int(first.infer_action(latent, first.predict(latent, jnp.asarray(3), jnp.zeros(0)))) == 3
     pieces = worldmodels.abstract_episodes(first, tiny.episodes(count=1, length=31), 3)
     assert pieces.spec.seconds_per_step == pytest.approx(second.spec.seconds_per_step) and len(pieces[0]) == 2
@@ -118,11 +119,9 @@ def test_controller_and_distillation_take_it_as_any_other_agent():
     actor = agent()
     controller = mpc.Controller(actor, mpc.ControllerSettings(period=0.1))
     controller.warm_up(1)
-    for _ in range(3):
-        decision = controller.step(tiny.observation())
+    for number in range(3):
+        decision = controller.step(tiny.observation(), 0.1 * number)
     assert decision.status.faults == () and np.isfinite(decision.action).all()
-    from mpc.distillation import label
-
     labels = label(actor, list(tiny.episodes(count=2, length=6)), key=jax.random.key(0))
     assert labels.actions.shape == (12, 1) and np.abs(labels.actions).max() <= 1
 
