@@ -78,6 +78,7 @@ class Faults:
         """One decision under a fault."""
         made, last = self.made, self.stamp
         seen, stamp = self._spoilt(kind, observation), self._stamp(kind, time)
+        skipped = last is not None and stamp - last > 1.5 * made.spec.seconds_per_step  # not after a stamp that ran ahead
         with ExitStack() as stack:
             fired = []
             if kind == "raise":
@@ -94,9 +95,7 @@ class Faults:
                 made.configure(mpc.goal(observation))
             elif kind == "bad-goal":
                 self._bad_goal(observation)
-            elif kind == "missed":  # after a stamp that ran ahead, nothing seems to be missing
-                fired.extend([True] if last is not None and stamp - last > 1.5 * made.spec.seconds_per_step else [])
-            elif kind not in (None, "frozen"):
+            elif kind not in (None, "frozen") and (kind != "missed" or skipped):
                 fired.append(True)
             decision = made.step(seen, stamp)
         if kind == "goal":

@@ -83,12 +83,6 @@ def load_export(folder: str | Path) -> Exported:
     return Exported(content.spec, programs)
 
 
-def _observation(spec: Spec) -> dict[str, jax.ShapeDtypeStruct]:
-    return {
-        name: jax.ShapeDtypeStruct(shape, jnp.uint8 if name in spec.images else jnp.float32) for name, shape in spec.observation
-    }
-
-
 def _serialised(function: Callable[..., Any], *arguments: Any) -> bytes:
     return bytes(jax_export.export(jax.jit(function))(*arguments).serialize())
 
@@ -100,12 +94,12 @@ def _policy(agent: PolicyAgent) -> dict[str, bytes]:
     def act(observation):
         return model.spec.action.denormalise(policy(model.features(model.start(observation))).mean)
 
-    return {"act": _serialised(act, _observation(model.spec))}
+    return {"act": _serialised(act, model.spec.blank)}
 
 
 def _planner(agent: PlanningAgent) -> dict[str, bytes]:
     """`AgentState` holds classes that another program does not know: its arrays travel as a list."""
-    seen = _observation(agent.model.spec)
+    seen = agent.model.spec.blank
     structure = jax.tree.structure(jax.eval_shape(agent.reset, seen))
 
     def reset(observation):

@@ -78,7 +78,7 @@ def _act(leaves, structure: Structure, state: MixedState, observation: Observati
         return reaction, to_go, state.agent.search, waited
 
     def search(_):
-        problem = agent.problem(key=jax.random.fold_in(plan_key, 1))
+        problem = agent.problem(key=jax.random.fold_in(plan_key, 1), explore=explore)
         plan, after = planners.plan(agent.planner, problem, latent, state.agent.search, elapsed=waited, key=plan_key)
         return plan.actions[0], plan.cost, after, jnp.zeros(())
 

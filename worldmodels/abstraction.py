@@ -177,12 +177,7 @@ def _strided(episode: Episode, latents: np.ndarray, every: int) -> Iterator[Epis
 
 def _size(lower: Any) -> int:
     """Components of the latents of `lower`; `SpecError` unless they are arrays, as those of models without a memory are."""
-    images = lower.spec.images
-    blank = {name: jnp.zeros(shape, jnp.uint8 if name in images else jnp.float32) for name, shape in lower.spec.observation}
-    latent = jax.eval_shape(lower.start, blank)
+    latent = jax.eval_shape(lower.start, lower.spec.blank)
     if not hasattr(latent, "shape") or len(latent.shape) != 1:
         raise SpecError(f"{type(lower).__name__} has latents {latent}: expected arrays [L], of a model with memory='none'.")
     return latent.shape[0]
-
-
-__all__ = ["Abstraction", "abstract", "abstract_episodes"]

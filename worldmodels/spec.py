@@ -104,6 +104,11 @@ class Spec:
         """Length of the flattened observation."""
         return int(sum(np.prod(shape, dtype=int) for _, shape in self.vectors))
 
+    @property
+    def blank(self) -> dict[str, np.ndarray]:
+        """An observation of zeros, images as bytes: for shapes and rehearsals."""
+        return {name: np.zeros(shape, np.uint8 if name in self.images else np.float32) for name, shape in self.observation}
+
     def flatten(self, observation: Mapping[str, Any]) -> Array:
         """Named quantities but images, each [..., *shape], side by side as [..., size]."""
         parts = [jnp.zeros((*np.shape(observation[name])[:-IMAGE_RANK], 0), jnp.float32) for name in self.images[:1]]

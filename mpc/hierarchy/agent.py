@@ -61,23 +61,23 @@ class HierarchicalAgent(PlanningAgent):
         self.problem().fits(self.planner.planners)
 
     def problem(
-        self, *, rate: Array | None = None, previous: Array | None = None, key: Array | None = None, explore=False
+        self, *, rate: Array | None = None, previous: Array | None = None, key: Array | None = None, explore: bool = False
     ) -> Any:
         """The problem of every level, the lowest over normalised actions."""
         key = jax.random.key(0) if key is None else key
-        top, planners = len(self.upper), getattr(self.planner, "planners")  # noqa: B009
-        wanted = [self.manner or NoCost()] * top + [self.cost]
+        assert isinstance(self.planner, HierarchicalPlanner)
+        planners = self.planner.planners
+        wanted = [self.manner or NoCost()] * len(self.upper) + [self.cost]
         lowest = PlanningAgent(
             self.model,
             wanted[0],
             planners[0],
-            self.discount,
-            None,
-            self.critic,
-            self.policy,
-            self.continuation,
-            self.futures,
-            self.risk,
+            discount=self.discount,
+            critic=self.critic,
+            policy=self.policy,
+            continuation=self.continuation,
+            futures=self.futures,
+            risk=self.risk,
         )
         levels, steps = [Level(lowest.problem(rate=rate, previous=previous, key=key, explore=explore))], 1
         for index, model in enumerate(self.upper, 1):
@@ -91,9 +91,7 @@ class HierarchicalAgent(PlanningAgent):
 
 def _example(model: Any) -> Any:
     """A latent of zeros."""
-    images = model.spec.images
-    blank = {name: jnp.zeros(shape, jnp.uint8 if name in images else jnp.float32) for name, shape in model.spec.observation}
-    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(model.start, blank))
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(model.start, model.spec.blank))
 
 
 def _same(one: Any, other: Any) -> bool:
