@@ -189,6 +189,7 @@ def save_numbered(folder: str | Path, number: int) -> None:
     checkpoint.save(folder, "model", {"weights": np.full((64, 64), number, np.int32)}, settings={"number": number}, spec=SPEC)
 
 
+@pytest.mark.slow
 def test_killed_while_saving_over_an_older_one(tmp_path):
     """A real SIGKILL at random moments: what loads is the last one reported as saved, or the one after it."""
     folder, number, moments = tmp_path / "model", 0, random.Random(0)

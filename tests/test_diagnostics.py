@@ -193,6 +193,7 @@ def test_a_learned_model_is_diagnosed_as_json(settings):
     np.testing.assert_allclose(model.features(latent), seen_by_look[1, 2], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_images_alone_and_other_environments():
     model = worldmodels.JEPA(tiny.PICTURES, latent=8, hidden=16, head=16, expander=16)
     figures = diagnose(model, tiny.episodes(tiny.PICTURES, count=2, length=12), horizon=4, windows=8)

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import mpc
 import planners
@@ -30,6 +31,7 @@ def test_labels_are_what_the_planner_would_have_done_along_the_episode():
     np.testing.assert_allclose(labels.actions[0], tiny.SPEC.action.normalise(first.action), atol=0.05)
 
 
+@pytest.mark.slow
 def test_a_policy_fitted_to_labels_imitates_them_on_unseen_states():
     labels = distillation.label(expert(), tiny.episodes(count=16, length=40), key=jax.random.key(0))
     unseen = distillation.label(expert(), tiny.episodes(count=4, length=40, seed=9), key=jax.random.key(0))

@@ -71,6 +71,7 @@ BOX = Box([-4.0, -6.0], [6.0, 4.0])
 
 @pytest.mark.parametrize("cost", [priced, SumOfSquares()], ids=["hessian", "gauss-newton"])
 @pytest.mark.parametrize("futures", [1, 3])
+@pytest.mark.slow
 def test_one_iteration_solves_several_futures_of_a_latent_in_parts(cost, futures):
     """J is quadratic in the actions, so its minimum is a linear solve."""
     noise = 0.3 * jax.random.normal(KEY, (futures, 6, 4))
@@ -146,6 +147,7 @@ def test_box_quadratic_meets_the_conditions_of_optimality():
     assert np.where(free, True, np.where(x == low, slope > 0, (x == high) & (slope < 0))).all()
 
 
+@pytest.mark.slow
 def test_gains_are_zero_where_a_bound_holds():
     case = problems.linear_quadratic(start=(2.0, 1.0))
     flat, start = Flat.of(case.problem, case.latent, 10)

@@ -45,6 +45,7 @@ def test_the_critic_and_the_policy_solve_the_linear_quadratic_problem():
     assert np.abs(said - values).mean() < 0.5 * values.mean()  # the policy's own noise costs something too
 
 
+@pytest.mark.slow
 def test_it_reports_and_repeats_itself():
     settings = ImaginationSettings(updates=20, batch=8, length=2, hidden=8)
     reports = []

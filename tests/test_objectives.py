@@ -94,6 +94,7 @@ def train(preset, updates, seed=0, **others):
     return reports
 
 
+@pytest.mark.slow
 def test_a_collapse_is_noticed_and_the_term_to_raise_is_named():
     objective = VICReg(variance=0.0, covariance=0.0)
     with pytest.warns(worldmodels.CollapseWarning, match=r"by update \d+.*Raise the weight 'variance' \(now 0\)"):

@@ -117,6 +117,7 @@ def _rough(latent, action, step):
     return (latent[0] - 1.0) ** 2 + 0.3 * jnp.sin(40 * action[0])
 
 
+@pytest.mark.slow
 def test_the_smoothed_form_is_smoother():
     problem = Problem(_drift, _rough, Box([-1.0], [1.0]))
 
@@ -319,6 +320,7 @@ def test_gradients_sharpen_cem():
     assert gaps[1] < 0.2 * gaps[0]
 
 
+@pytest.mark.slow
 def test_memory_does_not_hold_a_copy_of_the_parameters_per_sample():
     weights = jnp.ones((64, 64)) / 64
 

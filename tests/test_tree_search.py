@@ -100,6 +100,7 @@ def test_by_default_it_is_a_tree():
         assert int(tree.embeddings.situation.step.max()) >= 3
 
 
+@pytest.mark.slow
 def test_targets_sum_to_one_and_favour_the_better_action():
     for seed in range(6):
         problem = decision_process(seed)
@@ -130,6 +131,7 @@ def paths(tree):
 
 
 @pytest.mark.parametrize("rollout", [True, False])
+@pytest.mark.slow
 def test_what_a_path_earns_is_minus_its_cost(rollout):
     """Costs enter as their negatives, discount and termination as the problem has them, the last value as −terminal_cost."""
     problem = decision_process(3, continues=_may_go_on, discount=jnp.float32(0.8))
@@ -236,6 +238,7 @@ def _distance_to_go(latent):
     return jnp.maximum(jnp.abs(latent[0] - 1.0) - 0.5, 0.0)
 
 
+@pytest.mark.slow
 def test_a_critic_needs_no_rollouts():
     """Valued where it stands by what is left to do, an action is judged at depth one: the boldest lead."""
     case = problems.noisy(planners.MEAN, futures=1)
