@@ -5,6 +5,8 @@ from typing import Any
 import jax
 from jax.core import Tracer
 
+from worldmodels.networks import frozen
+
 
 class Structure:
     """A pytree's structure that hashes once. Static under `jit`; equal structures share a compiled program."""
@@ -21,13 +23,13 @@ class Structure:
 
 
 def pack(agent: Any) -> tuple[list[Any], Structure]:
-    """Leaves and structure of a frozen agent, flattened at its first decision and kept with it.
+    """Leaves and structure of a frozen agent, flattened at its first decision and kept with it, its networks made ready.
 
     An agent therefore acts by the weights it had then: after training build a new one, which compiles nothing.
     """
     kept = agent.__dict__.get("_packed")
     if kept is None:
-        leaves, treedef = jax.tree.flatten(agent)
+        leaves, treedef = jax.tree.flatten(frozen(agent))
         kept = leaves, Structure(treedef)
         if not any(isinstance(leaf, Tracer) for leaf in leaves):
             object.__setattr__(agent, "_packed", kept)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from worldmodels.networks import MLP, silu
+from worldmodels.networks import MLP, frozen, silu
 
 
 def plainly(network: MLP, x):
@@ -44,3 +44,14 @@ def test_silu_is_finite_with_its_slope_everywhere():
     x = jnp.array([-1e30, -200.0, -1.0, 0.0, 1.0, 200.0, 1e30])
     np.testing.assert_allclose(silu(x)[1:-1], jax.nn.silu(x)[1:-1], rtol=1e-6, atol=1e-6)
     assert np.isfinite(jax.vmap(jax.grad(silu))(x)).all()
+
+
+def test_a_frozen_network_says_the_same_and_the_one_it_was_made_of_stays(network):
+    before = jax.tree.map(np.array, jax.tree.leaves(network))
+    x = jax.random.normal(jax.random.key(4), (4, 5))
+    ready = frozen({"inside": (network,)})["inside"][0]
+    np.testing.assert_allclose(ready(x), network(x), rtol=1e-6)
+    np.testing.assert_allclose(ready.layers[0].kernel[...].sum(-1), 0.0, atol=1e-5)
+    for a, b in zip(before, jax.tree.leaves(network), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert frozen(ready) is ready

@@ -65,8 +65,9 @@ def reflex(leaves, structure: Structure, latent: PyTree, given: Float[Array, " G
     agent = unpack(leaves, structure)
     observation, sent = _given(agent.model.spec, given)
     percept = _perceive(agent.model, latent, sent[0], observation)
-    actions = [_react(agent, latent, sent[1:]) for latent in (percept.observed, percept.predicted)]
-    return percept._replace(scores=jnp.concatenate([percept.scores, *actions]))
+    both = jax.tree.map(lambda *latents: jnp.stack(latents), percept.observed, percept.predicted)
+    actions = jax.vmap(partial(_react, agent), (0, None))(both, sent[1:])
+    return percept._replace(scores=jnp.concatenate([percept.scores, actions.ravel()]))
 
 
 def _given(spec: Any, given: Float[Array, " G"]) -> tuple[dict[str, Array], Float[Array, "K A"]]:
