@@ -135,7 +135,9 @@ def test_the_log_is_bounded_and_keeps_the_latest(tmp_path):
 
 KILLED = """
     import sys
+    from mpc.controller import recorder
     from tests.test_recorder import recorded, tiny
+    recorder.WAIT = 10.0  # rather than drop a record, on a machine that has other things to do
     made = recorded(sys.argv[1])
     for tick in range(10_000):
         made.step(tiny.observation(1.0, 0.0), tick * 0.1)
