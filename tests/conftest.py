@@ -3,6 +3,7 @@
 The environment is set here and nowhere in the packages: it is the application's choice, and the tests are one.
 """
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -18,6 +19,13 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 settings.register_profile("sailplan", max_examples=20, deadline=None, derandomize=True, database=None)
 settings.load_profile("sailplan")
+
+
+@pytest.fixture(autouse=True)
+def _collected_again():
+    """What a controller kept from the garbage collector, for good in a robot's process, is given back."""
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,7 @@ Each call of `step` perceives, plans until the deadline, and falls down a ladder
 plan shifted in time, the policy, a safe action. The status names the rung and every fault.
 """
 
+import gc
 import weakref
 from collections import Counter
 from pathlib import Path
@@ -103,6 +104,9 @@ class Controller(Configuration):
     def warm_up(self, repeats: int = 5) -> None:
         """Compile everything and learn what planning costs; afterwards nothing compiles.
 
+        What lives by then is kept from Python's garbage collector for good (`gc.freeze`): a full collection goes through all of
+        JAX and may hold the loop up for a third of a second.
+
         Raises `ControllerError` where the deadline leaves no time for one slice, or the horizon ends before the plan is there.
         """
         if isinstance(self.agent, PlanningAgent):
@@ -125,6 +129,8 @@ class Controller(Configuration):
                     )
                 self._rehearse(1)
         self.reset()
+        gc.collect()
+        gc.freeze()
 
     def reset(self, observation: Any = None, *, sent: Any = None) -> None:
         """Forget plan and latent. `sent` is the action that the robot has now, zero if not given: the rate holds from there on.
