@@ -28,6 +28,7 @@ from benchmarks.replay import replay
 from benchmarks.runtime import bench_runtime
 from benchmarks.solve import solve
 from benchmarks.train import train
+from benchmarks.training import bench_training
 from benchmarks.video import bench_video
 from benchmarks.view import view
 from planners import PlannerError
@@ -255,6 +256,15 @@ def bench_loader_command(decisions: int = 500_000, updates: int = 1_000, json_fi
     write_lines(json_file, bench_loader(decisions, updates))
 
 
+def bench_training_command(json_file: JSONFile = None) -> None:
+    """Updates a second beside a PyTorch twin and the machine's matmul rate, into benchmarks/results/training.jsonl.
+
+    Args:
+        json_file: write the lines there too.
+    """
+    write_lines(json_file, bench_training())
+
+
 def bench_objectives_command(
     tasks: tuple[str, ...] = ("cartpole-swingup",),
     methods: tuple[str, ...] = (),
@@ -316,6 +326,7 @@ Benchmark = (
     | Annotated[None, tyro.conf.subcommand("planners", constructor=bench_planners)]
     | Annotated[None, tyro.conf.subcommand("control", constructor=bench_control_command)]
     | Annotated[None, tyro.conf.subcommand("runtime", constructor=bench_runtime_command)]
+    | Annotated[None, tyro.conf.subcommand("training", constructor=bench_training_command)]
     | Annotated[None, tyro.conf.subcommand("loader", constructor=bench_loader_command)]
     | Annotated[None, tyro.conf.subcommand("objectives", constructor=bench_objectives_command)]
     | Annotated[None, tyro.conf.subcommand("exploration", constructor=bench_exploration_command)]

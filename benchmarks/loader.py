@@ -27,7 +27,7 @@ def bench_loader(decisions: int = 500_000, updates: int = 1_000) -> list[dict[st
     settings = worldmodels.TrainingSettings()
     lines = []
     with tempfile.TemporaryDirectory() as root:
-        episodes = _random(STATE, decisions // 500, 500)
+        episodes = random_episodes(STATE, decisions // 500, 500)
         stream = _streamed(Path(root) / "state", episodes)
         sources = {"device": episodes, "loader": stream}
         model = worldmodels.JEPA(STATE)
@@ -35,7 +35,7 @@ def bench_loader(decisions: int = 500_000, updates: int = 1_000) -> list[dict[st
             rate, minutes = _updates_per_second(model, source, settings, updates)
             extra = {"loader_windows_per_second": _windows_per_second(stream, settings)} if source is stream else {}
             lines.append(_line("state-18", method, decisions, minutes, updates_per_second=rate, **extra))
-        pixels = _streamed(Path(root) / "pixels", _random(PIXELS, 20, 500))
+        pixels = _streamed(Path(root) / "pixels", random_episodes(PIXELS, 20, 500))
         began = time.perf_counter()
         rate = _windows_per_second(pixels, worldmodels.TrainingSettings(batch=32))
         minutes = (time.perf_counter() - began) / 60
@@ -50,7 +50,7 @@ def _line(task: str, method: str, decisions: int, minutes: float, **figures: flo
     return cell | {name: round(value, 1) for name, value in figures.items()} | {"minutes": round(minutes, 3)}
 
 
-def _random(spec: Spec, count: int, length: int) -> Episodes:
+def random_episodes(spec: Spec, count: int, length: int) -> Episodes:
     """Episodes of noise; frames that change in an eighth of their pixels a step."""
     random = np.random.default_rng(0)
 

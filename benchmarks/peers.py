@@ -20,6 +20,7 @@ import pytorch_mppi  # pyright: ignore[reportMissingImports]
 import torch  # pyright: ignore[reportMissingImports]
 from jaxtyping import Array, Float
 
+from benchmarks.torch_network import torch_network
 from benchmarks.workloads import EFFORT, Workload
 from worldmodels.networks import MLP
 
@@ -44,7 +45,7 @@ class Model(torch.nn.Module):
 
     def __init__(self, network: torch.nn.Module):
         super().__init__()
-        self.network = network
+        self.network = network.requires_grad_(False)
 
     def predict(self, state, action):
         """The next latents [..., D]."""
@@ -62,28 +63,6 @@ class Model(torch.nn.Module):
 def running_cost(state, action):
     """The workload's, in torch."""
     return state.square().mean(-1) + EFFORT * action.square().mean(-1)
-
-
-def torch_network(mlp: MLP) -> torch.nn.Module:
-    """`mlp` as a torch module with the same weights, in float32; its parameters take no gradient."""
-    modules: list[torch.nn.Module] = []
-    for layer, norm in zip(mlp.layers, mlp.norms, strict=True):
-        normalise = torch.nn.LayerNorm(norm.num_features, eps=norm.epsilon)
-        _copy(normalise, norm.scale[...], norm.bias[...])  # type: ignore[index]
-        modules += [_linear(layer), normalise, torch.nn.SiLU()]
-    return torch.nn.Sequential(*modules, _linear(mlp.output)).requires_grad_(False)
-
-
-def _linear(layer) -> torch.nn.Linear:
-    made = torch.nn.Linear(layer.in_features, layer.out_features)
-    _copy(made, layer.kernel[...].T, layer.bias[...])
-    return made
-
-
-def _copy(module, weight, bias) -> None:
-    with torch.no_grad():
-        module.weight.copy_(torch.tensor(np.asarray(weight)))
-        module.bias.copy_(torch.tensor(np.asarray(bias)))
 
 
 def _pytorch_mppi(workload: Workload, model: Model, start) -> Callable[[], Any]:

@@ -1,6 +1,6 @@
-"""How fast this machine multiplies matrices: the ceiling that planning through a network is measured against."""
+"""How fast this machine multiplies matrices: the ceiling that planning through a network and training it are measured against."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.timing import Timing
-from benchmarks.workloads import Workload
 
 SQUARES = (512, 1024, 1536)
 PREFIX = "matmul"
@@ -43,10 +42,10 @@ class Roofline(NamedTuple):
         return max(self.by_product, key=self.by_product.__getitem__)
 
 
-def products(workload: Workload) -> list[Product]:
-    """Squares, and the workload's own layers; each by XLA and, on a CPU, by NumPy's library too."""
+def products(rows: int, layers: Iterable[tuple[int, int]]) -> list[Product]:
+    """Squares, and `layers` of so many inputs and outputs on `rows`; each by XLA and, on a CPU, by NumPy's library too."""
     shapes = [(size, size, size) for size in SQUARES]
-    shapes += [(workload.samples, inputs, outputs) for inputs, outputs in workload.layers]
+    shapes += [(rows, inputs, outputs) for inputs, outputs in layers]
     engines = ("xla", "numpy") if jax.default_backend() == "cpu" else ("xla",)
     return [Product(engine, *shape) for engine in engines for shape in dict.fromkeys(shapes)]
 

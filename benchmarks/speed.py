@@ -118,7 +118,7 @@ def compare(workload: Workload, seconds: float, with_peers: bool) -> list[dict[s
     """Lines of every method on one workload, and of the roofline measured in the same rounds."""
     watch = Stopwatch()
     made, latent = problem(workload)
-    products = roofline.products(workload)
+    products = roofline.products(workload.samples, workload.layers)
     calls: Calls = {name: decision(planner, made, latent) for name, planner in our_planners(workload).items()}
     calls["plain-scan"] = baseline(workload, made, latent)
     if with_peers:
@@ -143,7 +143,7 @@ def sweep(workload: Workload, seconds: float) -> list[dict[str, Any]]:
         chosen = ["cem"] if size.samples != workload.samples else ["cem", f"gradient-{STARTS}"]
         calls: Calls = {name: decision(ours[name], made, latent) for name in chosen}
         calls["plain-scan"] = baseline(size, made, latent)
-        products = roofline.products(size)
+        products = roofline.products(size.samples, size.layers)
         timings = interleaved({**calls, **roofline.calls(products)}, seconds=seconds)
         peak = roofline.roofline(products, timings).gflops
         lines += [line(size, name, fields(size, name, timings, peak), watch) for name in calls]
