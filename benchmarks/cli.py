@@ -18,11 +18,14 @@ from benchmarks.control import bench_control, bench_simulator
 from benchmarks.data import data
 from benchmarks.demo import demo
 from benchmarks.diagnose import diagnose
+from benchmarks.distractors import bench_distractors
 from benchmarks.explore import bench_exploration, explore
 from benchmarks.export import export
 from benchmarks.learn import learn
 from benchmarks.loader import bench_loader
+from benchmarks.model_cells import Budget
 from benchmarks.objectives import bench_objectives
+from benchmarks.partial import bench_partial
 from benchmarks.progress_bar import Bar
 from benchmarks.replay import replay
 from benchmarks.runtime import bench_runtime
@@ -268,11 +271,7 @@ def bench_training_command(json_file: JSONFile = None) -> None:
 def bench_objectives_command(
     tasks: tuple[str, ...] = ("cartpole-swingup",),
     methods: tuple[str, ...] = (),
-    seeds: tuple[int, ...] = (0,),
-    updates: int = 2_000,
-    batch: int = 128,
-    episodes: int = 5,
-    minutes: float = float("inf"),
+    budget: tyro.conf.OmitArgPrefixes[Budget] = Budget(),  # noqa: B008
     json_file: JSONFile = None,
 ) -> None:
     """Every objective on the same data and budget, into benchmarks/results/objectives.jsonl; cells that are there are left out.
@@ -280,14 +279,46 @@ def bench_objectives_command(
     Args:
         tasks: cartpole-swingup, reacher-easy, cheetah-run.
         methods: objectives by name, and none: VICReg without its regulariser; all if not given.
-        seeds: of initialisation and batches.
-        updates: gradient steps.
-        batch: windows in each.
-        episodes: that iCEM plays on each model, on unseen seeds.
-        minutes: begin no cell after so long.
+        budget: what a cell costs.
         json_file: write the new lines there too.
     """
-    write_lines(json_file, bench_objectives(tasks, methods, seeds, updates, batch, episodes, minutes))
+    write_lines(json_file, bench_objectives(tasks, methods, budget))
+
+
+def bench_partial_command(
+    methods: tuple[str, ...] = (),
+    budget: tyro.conf.OmitArgPrefixes[Budget] = Budget(),  # noqa: B008
+    json_file: JSONFile = None,
+) -> None:
+    """The cartpole without velocities, into benchmarks/results/partial.jsonl; cells that are there are left out.
+
+    Args:
+        methods: full-state, memoryless, stack, recurrent; all if not given.
+        budget: what a cell costs.
+        json_file: write the new lines there too.
+    """
+    write_lines(json_file, bench_partial(methods, budget))
+
+
+def bench_distractors_command(
+    tasks: tuple[str, ...] = ("cartpole-swingup",),
+    methods: tuple[str, ...] = (),
+    amounts: tuple[int, ...] = (0, 1, 4),
+    widths: tuple[int, ...] = (128,),
+    budget: tyro.conf.OmitArgPrefixes[Budget] = Budget(),  # noqa: B008
+    json_file: JSONFile = None,
+) -> None:
+    """Noise beside the state, into benchmarks/results/distractors.jsonl; cells that are there are left out.
+
+    Args:
+        tasks: cartpole-swingup, reacher-easy, cheetah-run.
+        methods: vicreg, barlow, sigreg, teacher, reconstruction; all if not given.
+        amounts: components of noise for each of the state's.
+        widths: of the hidden layers.
+        budget: what a cell costs.
+        json_file: write the new lines there too.
+    """
+    write_lines(json_file, bench_distractors(tasks, methods, amounts, widths, budget))
 
 
 def bench_exploration_command(
@@ -329,6 +360,8 @@ Benchmark = (
     | Annotated[None, tyro.conf.subcommand("training", constructor=bench_training_command)]
     | Annotated[None, tyro.conf.subcommand("loader", constructor=bench_loader_command)]
     | Annotated[None, tyro.conf.subcommand("objectives", constructor=bench_objectives_command)]
+    | Annotated[None, tyro.conf.subcommand("partial", constructor=bench_partial_command)]
+    | Annotated[None, tyro.conf.subcommand("distractors", constructor=bench_distractors_command)]
     | Annotated[None, tyro.conf.subcommand("exploration", constructor=bench_exploration_command)]
     | Annotated[None, tyro.conf.subcommand("video", constructor=bench_video_command)]
 )

@@ -244,25 +244,69 @@ def objectives(lines: Lines) -> str:
     for (task, method, condition), cell in group(lines, "task", "method", "condition").items():
         figures = [number(mean_and_interval(cell, field)[0]) for field in fields]
         caught = f"{sum(bool(line.get('collapse_caught')) for line in cell)} of {len(cell)}"
-        short = task.removeprefix("dm_control/").removesuffix("-v0")
-        rows.append([short, method, condition, plus_minus(cell, "return_mean"), *figures, caught])
+        rows.append([_short(task), method, condition, plus_minus(cell, "return_mean"), *figures, caught])
     measures = ["Plan ranking", "Effective rank", "Nats in s", "Unexplained", "Open-loop error"]
     headings = ["Task", "Objective", "Condition", "Return ± 95 %", *measures, "Collapse caught"]
     return markdown(headings, sorted(rows)) + provenance(lines)
 
 
+def partial(lines: Lines) -> str:
+    """One row per model: its return, and what share that is of the return with everything in sight."""
+    return _beside(lines, "Model", "Of the full state's", lambda line: line["method"] == "full-state", ())
+
+
+def distractors(lines: Lines) -> str:
+    """One row per objective, width and amount of noise: its return, and what share of its own return without noise."""
+    return _beside(lines, "Objective", "Of the clean return", lambda line: line["condition"] == "clean", ("method", "hidden"))
+
+
+def _beside(lines: Lines, kind: str, share: str, reference: Callable[[dict], bool], alike: Sequence[str]) -> str:
+    """Rows of models, in the order first measured, each beside the reference with the same task and fields `alike`."""
+    lines = [{**line, "hidden": str(line["settings"].get("hidden", ""))} for line in lines]
+    references = group([line for line in lines if reference(line)], "task", *alike)
+    fields = ("plan_rank_correlation", "effective_rank", "prediction_error", "open_loop_error")
+    rows = []
+    for (task, method, hidden, condition), cell in group(lines, "task", "method", "hidden", "condition").items():
+        whole = references.get(tuple(_text(cell[0].get(field, "")) for field in ("task", *alike)), ())
+        reached, best = (mean_and_interval(each, "return_mean")[0] for each in (cell, whole))
+        of = f"{number(100 * reached / best, 2)} %" if reached is not None and best else "—"
+        figures = [number(mean_and_interval(cell, field)[0]) for field in fields]
+        rows.append([_short(task), method, hidden, condition, plus_minus(cell, "return_mean"), of, *figures, str(len(cell))])
+    measures = ["Plan ranking", "Effective rank", "Unexplained", "Open-loop error", "Seeds"]
+    headings = ["Task", kind, "Hidden", "Condition", "Return ± 95 %", share, *measures]
+    return markdown(headings, rows, drop_empty=True) + provenance(lines)
+
+
+LOADERS = ("device", "loader")
+
+
 def training(lines: Lines) -> str:
-    """One row per workload and method: how fast updates are, and how fast windows are read."""
+    """One row per workload and method of `bench training`: updates, beside the twin's and the machine's matmul rate."""
     columns = {
         "Updates a second": "updates_per_second",
+        "Over PyTorch": "speedup_over_pytorch",
         "Share of the roofline": "roofline_fraction",
+        "Matmul, GFLOP/s": "matmul_gflops",
         "Compile, s": "compile_seconds",
-        "Windows read a second": "loader_windows_per_second",
+        "Busy elsewhere": "busy_elsewhere",
     }
+    return _figures([line for line in lines if line["method"] not in LOADERS], columns)
+
+
+def training_loader(lines: Lines) -> str:
+    """One row per workload and source of windows of `bench loader`."""
+    columns = {"Updates a second": "updates_per_second", "Windows read a second": "loader_windows_per_second"}
+    return _figures([line for line in lines if line["method"] in LOADERS], columns)
+
+
+def _figures(lines: Lines, columns: dict[str, str]) -> str:
+    """One row per task and method, of fields by their headings."""
     rows = [
         [task, method, *(number(mean_and_interval(cell, field)[0]) for field in columns.values())]
         for (task, method), cell in group(lines, "task", "method").items()
     ]
+    if not rows:
+        return "*No results yet.*"
     return markdown(["Workload", "Method", *columns], rows, drop_empty=True) + provenance(lines)
 
 
@@ -299,7 +343,10 @@ TABLES: dict[str, Callable[[Lines], str]] = {
     "control": control,
     "runtime": runtime,
     "objectives": objectives,
+    "partial": partial,
+    "distractors": distractors,
     "training": training,
+    "training-loader": training_loader,
     "video": video,
 }
 """Marker name -> what writes the table from the lines of `benchmarks/results/NAME.jsonl`; a dash ends the file's name."""

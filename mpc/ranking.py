@@ -56,11 +56,13 @@ def rank_plans(
     moments: int = 8,
     seed: int = 0,
     cost: Any = None,
+    predicted: Any = None,
 ) -> Ranking:
-    """Rank the same plans, half of them random, half near what was done, by `model` and by MuJoCo, each under the task's own cost.
+    """Rank the same plans, half of them random, half near what was done, by `model` and by MuJoCo.
 
     The moments are ones that episodes passed through; the environment is played again up to there, and must show what was
-    recorded. `cost` speaks of physical units; `mpc.tasks` gives it where it is None, and the model's readouts are charged.
+    recorded. MuJoCo is charged `cost`, which speaks of physical units; `mpc.tasks` gives it where it is None. The model is charged
+    what a planner on it would be: `predicted`, such as `mpc.LearnedCost()`; where that is None, `cost` of its readouts.
 
     Raises `UnsupportedEnvironmentError` where there is no simulator, `CostError` where there is no cost or the model reads out too
     little for it, `DataError` where no episode is long enough or one cannot be played again.
@@ -72,7 +74,8 @@ def rank_plans(
     shown, hidden = (make(spec.environment, action_repeat=spec.action_repeat, privileged=known) for known in (False, True))
     physics = simulator(hidden)
     planner = planners.RandomShooting(horizon)
-    problems = [PlanningAgent(one, task, planner).problem() for one in (model, physics)]
+    charged = ((model, task if predicted is None else predicted), (physics, task))
+    problems = [PlanningAgent(one, by, planner).problem() for one, by in charged]
     random = np.random.default_rng(seed)
     long_enough = [index for index, episode in enumerate(episodes) if len(episode) > horizon]
     if not long_enough:

@@ -40,6 +40,10 @@ class Frozen:
     def readout(self, latent):
         return latent
 
+    def cost(self, latent, action):
+        """Dearer the stronger the push."""
+        return jnp.abs(action).sum()
+
 
 @pytest.fixture(scope="module")
 def episodes():
@@ -76,6 +80,15 @@ def test_a_model_that_never_moves_ranks_nothing(episodes):
     assert np.ptp(found.predicted, axis=1).max() == 0
     assert (np.ptp(found.true, axis=1) > 0).all()
     assert found.mean == 0
+
+
+def test_a_model_is_charged_what_a_planner_on_it_would_be(episodes):
+    effort = mpc.cost(lambda readout, action, step: abs(action[0]))
+    found = rank_plans(Frozen(episodes.spec), episodes, cost=effort, predicted=mpc.LearnedCost(), **SMALL)
+    np.testing.assert_allclose(found.predicted, found.true, rtol=1e-5)
+    relieved = mpc.cost(lambda readout, action, step: -abs(action[0]))
+    found = rank_plans(Frozen(episodes.spec), episodes, cost=relieved, predicted=mpc.LearnedCost(), **SMALL)
+    assert found.mean == pytest.approx(-1)
 
 
 def _height(readout, action, step):

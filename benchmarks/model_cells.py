@@ -1,0 +1,189 @@
+"""Cells that train one model on given data and plan on it: what `bench objectives`, `partial` and `distractors` have in common.
+
+The data are no model's own: random episodes, and episodes of iCEM on the true simulator with exploration noise. They are gathered
+once a task, with everything in sight; a cell's view hides some of it or adds to it.
+"""
+
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+import mpc
+import planners
+import worldmodels
+from benchmarks import results
+from benchmarks.planner_cells import ACTION_REPEAT, TASKS, Task
+from benchmarks.views import View
+from mpc.acting import play
+from mpc.evaluation import confidence_interval
+from mpc.ranking import rank_plans
+from worldmodels.diagnostics import look, trials_for
+from worldmodels.diagnostics.trials import component_names
+from worldmodels.objectives import Preset
+
+DATA = Path("runs/bench/objectives")
+EPISODES = 6  # of each kind, in the data
+HELD_OUT = 30_000  # first seed of evaluation
+AHEAD, WINDOWS = 20, 256  # model steps after which open-loop error is measured, and moments it is measured from
+SHOWN = ("return_mean", "effective_rank", "plan_rank_correlation", "open_loop_error")
+console = Console()
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a cell costs.
+
+    Attributes:
+      seeds: of initialisation and batches.
+      updates: gradient steps.
+      batch: windows in each.
+      episodes: that iCEM plays on each model, on unseen seeds.
+      minutes: begin no cell after so long.
+    """
+
+    seeds: tuple[int, ...] = (0,)
+    updates: int = 2_000
+    batch: int = 128
+    episodes: int = 5
+    minutes: float = float("inf")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model to train.
+
+    Attributes:
+      task: by name, of `TASKS`.
+      method: objective or model, as the results name it.
+      condition: what is seen, in words.
+      compared: quantities whose open-loop error counts, so that models with different views can be compared.
+      parts: settings of the JEPA that are not the defaults.
+    """
+
+    task: str
+    method: str
+    condition: str
+    preset: Preset
+    view: View = View()
+    compared: tuple[str, ...] = ()
+    parts: dict[str, Any] = field(default_factory=dict)
+
+
+def measure_cells(benchmark: str, cells: Sequence[Cell], budget: Budget) -> list[dict[str, Any]]:
+    """Lines of all cells that the benchmark's results do not hold yet, each written as it ends."""
+    path, began, lines = results.RESULTS / f"{benchmark}.jsonl", time.perf_counter(), []
+    for seed in budget.seeds:
+        for cell in cells:
+            task = TASKS[cell.task]
+            settings = {"condition": cell.condition, "updates": budget.updates, "batch": budget.batch}
+            line = {
+                "benchmark": benchmark,
+                "task": task.environment,
+                "method": cell.method,
+                "settings": {**settings, "action_repeat": ACTION_REPEAT, **cell.parts},
+                "seed": seed,
+                "frames": data_of(task).frames,
+            }
+            if any(all(old[name] == value for name, value in line.items()) for old in results.read_lines(path)):
+                continue
+            if time.perf_counter() - began > 60 * budget.minutes:
+                console.print(f"{budget.minutes:g} minutes are over: run the command again for the cells that are left")
+                return lines
+            start = time.perf_counter()
+            figures = measure(cell, seed, budget)
+            spent = round((time.perf_counter() - start) / 60, 2)
+            lines.append(results.write_line(path, {**line, "condition": cell.condition, **figures, "minutes": spent}))
+            said = "  ".join(f"{name} {figures[name]:.3g}" for name in SHOWN)
+            console.print(f"{cell.task}, {cell.method}, {cell.condition}, seed {seed}: {said}", highlight=False)
+    return lines
+
+
+def known(what: str, names: Sequence[str], among: Sequence[str]) -> list[str]:
+    """`names`, or all there are where none is given; `ResultError` for one that is not there."""
+    for name in names:
+        if name not in among:
+            raise results.ResultError(f"{what} {name} is not known. Expected some of {', '.join(among)}.")
+    return list(names or among)
+
+
+def data_of(task: Task) -> worldmodels.Dataset:
+    """The task's dataset under `DATA`, gathered where there is none."""
+    folder = DATA / task.name
+    if folder.exists():
+        return worldmodels.Dataset.open(folder)
+    environment = mpc.make(task.environment, action_repeat=ACTION_REPEAT)
+    simulator = mpc.make(task.environment, action_repeat=ACTION_REPEAT, privileged=True)
+    cost = mpc.cost(mpc.tasks.lookup(task.environment))
+    planner = planners.ICEM(task.horizon, samples=16, iterations=2, elites=4, keep=2)
+    agent = mpc.PlanningAgent(mpc.simulator(simulator), cost, planner)
+    acted = mpc.collect(simulator, episodes=EPISODES, seed=1_000, agent=agent)
+    random = mpc.collect(environment, episodes=EPISODES, seed=0)
+    aside = folder.with_name(folder.name + ".aside")
+    with worldmodels.Dataset.create(aside, environment.spec, {"of": "random, and iCEM on the simulator"}) as dataset:
+        for episode in [*random, *(replayed(environment, episode) for episode in acted)]:
+            dataset.append(episode)
+    aside.rename(folder)
+    return worldmodels.Dataset.open(folder)
+
+
+def replayed(environment: mpc.Environment, episode: worldmodels.Episode) -> worldmodels.Episode:
+    """The same actions from the same seed, as `environment` shows them."""
+    seen, costs = [environment.reset(episode.seed)], []
+    for action in episode.actions:
+        step = environment.step(action)
+        seen.append(step.observation)
+        costs.append(step.cost)
+    observations = {name: np.stack([moment[name] for moment in seen]) for name in seen[0]}
+    return worldmodels.Episode(
+        observations, episode.actions, np.asarray(costs, np.float32), episode.terminated, episode.truncated, episode.seed
+    )
+
+
+def measure(cell: Cell, seed: int, budget: Budget) -> dict[str, Any]:
+    """Train one model and say how good it is to plan with."""
+    task, preset = TASKS[cell.task], cell.preset
+    environment, data = cell.view.environment(task), cell.view.episodes(task, data_of(task))
+    settings = worldmodels.TrainingSettings(batch=budget.batch, objective=preset.objective, cost_gradient=preset.cost_gradient)
+    reports: list[worldmodels.Progress] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", worldmodels.CollapseWarning)
+        began = time.perf_counter()
+        model = worldmodels.JEPA(environment.spec, seed=seed, norm=preset.norm, **cell.parts)
+        model = worldmodels.train(model, data, settings, updates=budget.updates, seed=seed, progress=reports.append)
+        seconds = time.perf_counter() - began
+    agent = mpc.PlanningAgent(model, mpc.LearnedCost(), planners.ICEM(task.horizon, samples=128))
+    seeds = range(HELD_OUT, HELD_OUT + budget.episodes)
+    played = worldmodels.Episodes(environment.spec, tuple(play(environment, agent, seeds, copies=budget.episodes)))
+    environment.close()
+    returns = np.array([episode.total_return for episode in played])
+    last = reports[-1]
+    return {
+        "return_mean": float(returns.mean()),
+        "return_ci95": confidence_interval(returns),
+        "episodes": budget.episodes,
+        "effective_rank": last.effective_rank,
+        "plan_rank_correlation": rank_plans(model, played, horizon=task.horizon, predicted=mpc.LearnedCost()).mean,
+        "open_loop_error": open_loop_error(model, played, cell.compared),
+        "collapse_caught": bool([warning for warning in caught if warning.category is worldmodels.CollapseWarning]),
+        **{name: last.recipe[name] for name in ("information_x", "information_y", "prediction_error", "information_z")},
+        "losses": {name: round(value, 5) for name, value in last.losses.items()},
+        "train_seconds": round(seconds, 1),
+    }
+
+
+def open_loop_error(model: worldmodels.JEPA, episodes: worldmodels.Episodes, compared: Sequence[str]) -> float:
+    """Error of readouts predicted `AHEAD` steps, over the spread of what is observed; root mean square over its components.
+
+    Of the quantities that `compared` names, all if it is empty.
+    """
+    seen = look(model, trials_for(model, episodes, AHEAD, WINDOWS))
+    counts = [not compared or name.partition("[")[0] in compared for name in component_names(model.spec)]
+    errors = np.sqrt(((seen.predicted_readouts.mean(1)[:, -1] - seen.real[:, -1]) ** 2).mean(0))
+    relative = errors / (seen.real.reshape(-1, seen.real.shape[-1]).std(0) + 1e-3)
+    return float(np.sqrt(np.mean(relative[np.array(counts)] ** 2)))

@@ -1,0 +1,116 @@
+"""Cells that train a model and plan on it: what a view shows, what is left out, and one cell as a whole."""
+
+from dataclasses import replace
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import mpc
+from benchmarks import distractors, model_cells, objectives, partial, results
+from benchmarks.model_cells import Budget, Cell
+from benchmarks.planner_cells import ACTION_REPEAT, TASKS
+from benchmarks.views import DISTRACTORS, View
+from tests import tiny
+from tests.test_agent import DoubleIntegrator
+from worldmodels.objectives import PRESETS
+
+TASK = TASKS["cartpole-swingup"]
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    environment = mpc.make(TASK.environment, action_repeat=ACTION_REPEAT)
+    return mpc.collect(environment, frames=32, seed=5, agent=mpc.RandomAgent(environment.spec))
+
+
+def test_hidden_quantities_are_not_shown(recorded):
+    view = View(observe=("position",))
+    seen = view.episodes(TASK, recorded)
+    assert seen.spec.names == ("position",) and seen.spec == view.environment(TASK).spec
+    assert set(seen[0].observations) == {"position"}
+    np.testing.assert_array_equal(seen[0].observations["position"], recorded[0].observations["position"])
+
+
+def test_distractors_are_noise_beside_the_state_and_the_same_live_and_recorded(recorded):
+    view = View(distractors=5)
+    seen, environment = view.episodes(TASK, recorded), view.environment(TASK)
+    assert seen.spec == environment.spec and seen.spec.size == recorded.spec.size + 5
+    for copy in (environment, environment.copy()):
+        live = [copy.reset(recorded[0].seed), *(copy.step(action).observation for action in recorded[0].actions)]
+        for name, values in seen[0].observations.items():
+            np.testing.assert_allclose(values, [moment[name] for moment in live], rtol=1e-5, atol=1e-6)
+    noise = seen[0].observations[DISTRACTORS]
+    assert noise.shape == (9, 5) and len(np.unique(noise)) == 45
+    assert abs(noise.mean()) < 0.5 and 0.7 < noise.std() < 1.3
+
+
+class Sinking(DoubleIntegrator):
+    """Right about positions, one metre a second wrong about velocities."""
+
+    def readout(self, latent):
+        return {"position": latent[:1], "velocity": latent[1:] + 1.0}
+
+
+def test_open_loop_error_counts_what_is_compared(monkeypatch):
+    monkeypatch.setattr(model_cells, "WINDOWS", 8)
+    episodes = tiny.episodes(count=2, length=30)
+    sizes = {"latent": 2, "hidden": 4, "head": 4, "expander": 4}
+    sinking = Sinking(tiny.SPEC, **sizes)
+    assert model_cells.open_loop_error(sinking, episodes, ("position",)) < 1e-4
+    spread = np.concatenate([episode.observations["velocity"] for episode in episodes]).std()
+    assert model_cells.open_loop_error(sinking, episodes, ("velocity",)) == pytest.approx(1 / spread, rel=0.5)
+    both, one = (model_cells.open_loop_error(sinking, episodes, names) for names in ((), ("velocity",)))
+    assert both == pytest.approx(one / np.sqrt(2))
+
+
+@pytest.fixture
+def measured(monkeypatch, tmp_path, recorded):
+    """The cells that were measured, without the work."""
+    seen = []
+
+    def measure(cell, seed, budget):
+        seen.append((cell.method, cell.condition, seed))
+        return dict.fromkeys(model_cells.SHOWN, 1.0)
+
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    monkeypatch.setattr(model_cells, "measure", measure)
+    monkeypatch.setattr(model_cells, "data_of", lambda task: recorded)
+    return seen
+
+
+def test_cells_are_measured_once_and_none_begins_too_late(measured):
+    methods = ["full-state", "memoryless", "stack", "recurrent"]
+    assert partial.bench_partial((), Budget(minutes=-1)) == []
+    assert len(partial.bench_partial(methods[:2], Budget())) == 2
+    assert [line["method"] for line in partial.bench_partial((), Budget())] == methods[2:]
+    assert len(partial.bench_partial((), Budget(seeds=(0, 1)))) == 4
+    assert measured[:2] == [("full-state", "full state", 0), ("memoryless", "no velocities", 0)]
+    written = results.read_lines(results.RESULTS / "partial.jsonl")
+    assert [(line["settings"].get("memory"), line["seed"]) for line in written[2:4]] == [("stack", 0), ("recurrent", 0)]
+
+
+def test_distractors_and_objectives_have_their_cells_in_files_of_their_own(measured):
+    lines = distractors.bench_distractors(["cartpole-swingup"], ["vicreg", "reconstruction"], (0, 4), (128,), Budget())
+    assert {(line["method"], line["condition"]) for line in lines} == {
+        (method, condition) for method in ("vicreg", "reconstruction") for condition in ("clean", "4 × as many")
+    }
+    assert [line["method"] for line in objectives.bench_objectives(["reacher-easy"], ["none"], Budget())] == ["none"]
+    assert sorted(path.stem for path in results.RESULTS.iterdir()) == ["distractors", "objectives"]
+    with pytest.raises(results.ResultError, match=r"vicrge is not known\. Expected some of vicreg"):
+        distractors.bench_distractors(["cartpole-swingup"], ["vicrge"], (0,), (128,), Budget())
+    with pytest.raises(results.ResultError, match="task hopper is not known"):
+        objectives.bench_objectives(["hopper"], [], Budget())
+
+
+@pytest.mark.slow
+def test_a_model_with_a_memory_beside_noise_is_trained_and_planned_on(monkeypatch, recorded):
+    monkeypatch.setitem(TASKS, TASK.name, replace(TASK, horizon=2))
+    monkeypatch.setattr(model_cells, "data_of", lambda task: recorded)
+    monkeypatch.setattr(model_cells, "AHEAD", 3)
+    parts = {"latent": 4, "hidden": 8, "head": 8, "expander": 8, "memory": "stack", "history": 2}
+    cell = Cell(TASK.name, "stack", "tiny", PRESETS["vicreg"], View(("position",), 2), ("position",), parts)
+    figures = model_cells.measure(cell, 0, Budget(updates=1, batch=4, episodes=2))
+    assert 0 <= figures["return_mean"] <= 1000
+    assert -1 <= figures["plan_rank_correlation"] <= 1
+    assert jnp.isfinite(figures["open_loop_error"]) and figures["open_loop_error"] > 0
