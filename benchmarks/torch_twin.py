@@ -1,5 +1,7 @@
 """A PyTorch twin of training: the same network, windows, rollout, objective and optimiser. Can be imported only where torch is."""
 
+from typing import Any
+
 import numpy as np
 import torch  # pyright: ignore[reportMissingImports]
 
@@ -87,7 +89,7 @@ class Training:
         rows = starts[:, None] + torch.arange(self.settings.length + 1)
         return self.data["observations"][rows], self.data["actions"][rows[:, :-1]], self.data["costs"][rows[:, :-1]]
 
-    def loss(self, observations, actions, costs):
+    def loss(self, observations, actions, costs) -> Any:
         """The weighted sum of the terms."""
         terms = self.twin.terms(observations, actions, costs)
         return sum(self.weights[name] * value for name, value in terms.items())

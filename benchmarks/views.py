@@ -1,5 +1,6 @@
 """How an environment is shown to a model: some of its quantities hidden, or noise beside them that says nothing."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,7 +30,7 @@ class View:
         made = mpc.make(task.environment, action_repeat=ACTION_REPEAT, observe=self.observe)
         return Distracted(made, self.distractors) if self.distractors else made
 
-    def episodes(self, task: Task, recorded: Episodes) -> Episodes:
+    def episodes(self, task: Task, recorded: Iterable[Episode]) -> Episodes:
         """What was recorded with everything in sight, so seen."""
         environment = self.environment(task)
         environment.close()
