@@ -17,9 +17,10 @@ console = Console()
 
 
 def evaluations(environment: mpc.Environment, run: Run, episodes: int) -> dict[str, dict[str, Any]]:
-    """Planner and policy on the same unseen seeds: `mpc.evaluate`'s summaries and the returns."""
-    rows = {}
-    for name, agent in (("planner", run.planning_agent()), ("policy", run.policy_agent())):
+    """Planner and policy on the same unseen seeds: `mpc.evaluate`'s summaries and the returns. The policy is saved in the run."""
+    rows, policy = {}, run.policy_agent()
+    mpc.save_policy(policy, run.folder / "policy")
+    for name, agent in (("planner", run.planning_agent()), ("policy", policy)):
         result = mpc.evaluate(environment, agent, episodes=episodes, seed=HELD_OUT)
         rows[name] = {**result.summary(), "returns": np.round(result.returns, 2).tolist()}
     return rows
@@ -46,7 +47,7 @@ def learn(
     Args:
         environment: a Gymnasium id, or dm_control's as dm_control/cheetah-run-v0.
         frames: environment steps in all, before action repeat.
-        out: the run's folder: memory/, agent/ and progress.jsonl.
+        out: the run's folder: memory/, agent/, progress.jsonl, and policy/, compiled for each evaluation.
         seed: of networks, environment and search.
         action_repeat: environment steps a decision lasts.
         evaluate_every: frames between evaluations of planner and policy on unseen seeds.
@@ -78,4 +79,7 @@ def learn(
                 file.write(json.dumps({"method": name, "frames": learned, **row}) + "\n")
 
     learn_in(made, out, frames=frames, seed=seed, settings=RunSettings(), resume=resume, progress=show, milestone=milestone)
-    console.print(f"{out}: the agent is in {out / 'agent'}; sailplan evaluate {out / 'agent'} plays it")
+    console.print(
+        f"{out}: the agent is in {out / 'agent'}, sailplan evaluate {out / 'agent'} plays it; "
+        f"its policy is in {out / 'policy'}, sailplan export {out / 'policy'} ships it"
+    )

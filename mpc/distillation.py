@@ -132,6 +132,27 @@ def fit(policy: Policy, labels: Labels, settings: DistillationSettings, *, key: 
     return policy, float(loss)
 
 
+def compiled(
+    agent: PlanningAgent,
+    episodes: Sequence[Episode],
+    settings: DistillationSettings | None = None,
+    *,
+    seed: int = 0,
+    states: int = 20_000,
+) -> Policy:
+    """`agent` as a policy, from what it would do now in the states of recorded episodes; nothing is acted.
+
+    The newest whole episodes are labelled, as many as have up to `states` decisions, and at least one.
+    """
+    settings = settings or DistillationSettings(updates=4_000)
+    totals = np.cumsum([len(episode) for episode in reversed(episodes)])
+    newest = max(1, int(np.searchsorted(totals, states, side="right")))
+    label_key, fit_key = jax.random.split(jax.random.key(seed))
+    labels = label(agent, episodes[-newest:], key=label_key)
+    policy = Policy(labels.features.shape[-1], agent.model.spec, seed=seed, hidden=settings.hidden)
+    return fit(policy, labels, settings, key=fit_key)[0]
+
+
 def distil(
     agent: PlanningAgent,
     environment: Environment,
@@ -167,4 +188,4 @@ def distil(
     return policy
 
 
-__all__ = ["DistillationProgress", "DistillationSettings", "Labels", "distil", "fit", "imitation_loss", "label"]
+__all__ = ["DistillationProgress", "DistillationSettings", "Labels", "compiled", "distil", "fit", "imitation_loss", "label"]

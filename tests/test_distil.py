@@ -44,8 +44,7 @@ def test_a_policy_fitted_to_labels_imitates_them_on_unseen_states():
 
 
 def test_the_policy_drives_the_world_as_its_planner_does():
-    labels = distillation.label(expert(), tiny.episodes(count=16, length=40), key=jax.random.key(0))
-    policy, _ = distillation.fit(Policy(2, tiny.SPEC, hidden=32), labels, SETTINGS, key=jax.random.key(0))
+    policy = distillation.compiled(expert(), tiny.episodes(count=17, length=40), SETTINGS, states=16 * 40)
     agent = mpc.PolicyAgent(true_model(), policy)
     position, velocity = 1.0, 0.0
     state = agent.reset(tiny.observation(position, velocity))

@@ -20,6 +20,7 @@ import numpy as np
 import planners
 from mpc.agent import PlanningAgent
 from mpc.collection import collect
+from mpc.distillation import compiled
 from mpc.environment import Environment
 from mpc.errors import EnvironmentFaultError, LearningError
 from mpc.learning.learner import LearnerSettings, improve, new_learner
@@ -149,7 +150,12 @@ class Run:
         return planning_agent(self.learner, planner, self.discount, ends=self.ends)
 
     def policy_agent(self) -> PolicyAgent:
-        return PolicyAgent(self.learner.model, self.learner.policy)
+        """Mode-1, compiled from what the planner as it is now would do in the states remembered; some seconds of work.
+
+        The learner's own policy, which proposes plans, imitates plans made while all was still learning, and lags behind.
+        """
+        known = self.episodes[: self.learned]
+        return PolicyAgent(self.learner.model, compiled(self.planning_agent(), known, seed=self.seed))
 
     def act(self, frames: int) -> None:
         """Add the next episode to memory, cut where `frames` are reached.
