@@ -224,14 +224,13 @@ def improve(
         features = model.encode(recent.observations[:, 0])
         planned = Labels(jax.lax.stop_gradient(features), recent.actions[:, 0])
 
-        def reacting(policy_params):
+        def policy_loss(policy_params):
             policy = nnx.merge(policy_graph, policy_params, policy_rest)
-            loss, to_go = reaction_loss(policy, critic, flat, spread, settings.entropy, policy_key)
-            return loss + settings.imitation * imitation_loss(
-                policy, planned
-            ), to_go  # compiled while both learn (Wang et al. 2025)
+            reacting, to_go = reaction_loss(policy, critic, flat, spread, settings.entropy, policy_key)
+            imitating = imitation_loss(policy, planned)  # compiled while both learn (Wang et al. 2025)
+            return reacting + settings.imitation * imitating, to_go
 
-        policy_gradients, to_go = jax.grad(reacting, has_aux=True)(policy_params)
+        policy_gradients, to_go = jax.grad(policy_loss, has_aux=True)(policy_params)
         step, policy_state = optimizer.update(policy_gradients, policy_state, policy_params)
         policy_params = optax.apply_updates(policy_params, step)
 
