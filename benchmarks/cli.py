@@ -23,6 +23,7 @@ from benchmarks.explore import bench_exploration, explore
 from benchmarks.export import export
 from benchmarks.learn import learn
 from benchmarks.loader import bench_loader
+from benchmarks.many_tasks import bench_many_tasks
 from benchmarks.model_cells import Budget
 from benchmarks.objectives import bench_objectives
 from benchmarks.partial import bench_partial
@@ -321,6 +322,27 @@ def bench_distractors_command(
     write_lines(json_file, bench_distractors(tasks, methods, amounts, widths, budget))
 
 
+def bench_many_tasks_command(
+    bodies: tuple[str, ...] = (),
+    seeds: tuple[int, ...] = (1,),
+    methods: tuple[str, ...] = (),
+    frames: int = 100_000,
+    updates: int = 5_000,
+    json_file: JSONFile = None,
+) -> None:
+    """One model a body, learned without reward, on every task of that body, into benchmarks/results/many_tasks.jsonl.
+
+    Args:
+        bodies: some of cartpole, reacher, walker and cheetah; all if not given.
+        seeds: of the models.
+        methods: some of random, planner, policy and simulator; all if not given.
+        frames: explored without reward.
+        updates: of critic and policy in imagination, for each task.
+        json_file: write the lines there too.
+    """
+    write_lines(json_file, bench_many_tasks(bodies, seeds, methods, frames, updates))
+
+
 def bench_exploration_command(
     tasks: tuple[str, ...] = ("dm_control/cartpole-swingup-v0", "dm_control/reacher-easy-v0"),
     seeds: tuple[int, ...] = (0, 1),
@@ -363,6 +385,7 @@ Benchmark = (
     | Annotated[None, tyro.conf.subcommand("partial", constructor=bench_partial_command)]
     | Annotated[None, tyro.conf.subcommand("distractors", constructor=bench_distractors_command)]
     | Annotated[None, tyro.conf.subcommand("exploration", constructor=bench_exploration_command)]
+    | Annotated[None, tyro.conf.subcommand("many-tasks", constructor=bench_many_tasks_command)]
     | Annotated[None, tyro.conf.subcommand("video", constructor=bench_video_command)]
 )
 

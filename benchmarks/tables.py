@@ -310,6 +310,31 @@ def _figures(lines: Lines, columns: dict[str, str]) -> str:
     return markdown(["Workload", "Method", *columns], rows, drop_empty=True) + provenance(lines)
 
 
+def many_tasks(lines: Lines) -> str:
+    """One row per task: random, the simulator, and a model without reward by its frames, planning and reacting."""
+    found = group(lines, "method", "frames")
+    columns = sorted(found, key=lambda column: (int(column[1]), column[0]))
+    rows = []
+    for (task,), cell in group(lines, "task").items():
+        said = (plus_minus([line for line in cell if line in found[column]], "return_mean") for column in columns)
+        soonest = min(
+            (line["minutes_to_first_good_episode"] for line in cell if "minutes_to_first_good_episode" in line), default=None
+        )
+        rows.append([_short(task), *said, number(soonest)])
+    names = [method.capitalize() + (f", {int(frames):,} frames" if int(frames) else "") for method, frames in columns]
+    return markdown(["Task", *names, "Minutes to a good episode"], rows) + provenance(lines)
+
+
+def exploration(lines: Lines) -> str:
+    """One row per task and frames: the share of states that each way of acting visited."""
+    methods = ("disagreement", "pink", "random")
+    rows = []
+    for (task, frames), cell in group(lines, "task", "frames").items():
+        shares = [plus_minus([line for line in cell if line["method"] == method], "coverage") for method in methods]
+        rows.append([_short(task), f"{int(frames):,}", *shares, str(len({line["seed"] for line in cell}))])
+    return markdown(["Task", "Frames", "Disagreement", "Pink noise", "White noise", "Seeds"], rows) + provenance(lines)
+
+
 def video(lines: Lines) -> str:
     """One row per codec and size of frame, the mean over tasks."""
     fields = ("kept_percent", "written_per_second", "read_per_second")
@@ -347,6 +372,8 @@ TABLES: dict[str, Callable[[Lines], str]] = {
     "distractors": distractors,
     "training": training,
     "training-loader": training_loader,
+    "many_tasks": many_tasks,
+    "exploration": exploration,
     "video": video,
 }
 """Marker name -> what writes the table from the lines of `benchmarks/results/NAME.jsonl`; a dash ends the file's name."""

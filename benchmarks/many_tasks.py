@@ -1,0 +1,126 @@
+"""`sailplan bench many-tasks`: one model a body, learned without reward, driven to every task of that body.
+
+The model explores under runs/many_tasks/; a model that is there is used again. Returns are the environments' own: what each task's
+environment rewards, in dm_control's episodes of it. A cell that is in benchmarks/results/many_tasks.jsonl is left out.
+"""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+import mpc
+import planners
+import worldmodels
+from benchmarks import results
+from benchmarks.control import RESULTS as CONTROL
+from benchmarks.learn import HELD_OUT
+from mpc.exploration import explore
+from worldmodels.data import Dataset
+
+RESULTS = results.RESULTS / "many_tasks.jsonl"
+RUNS = Path("runs/many_tasks")
+BODIES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "cartpole": ("swingup", ("balance", "swingup", "balance_sparse", "swingup_sparse")),
+    "reacher": ("easy", ("easy", "hard")),
+    "walker": ("walk", ("stand", "walk", "run")),
+    "cheetah": ("run", ("run",)),
+}
+"""The task in whose environment a body explores, and the tasks it is then driven to."""
+METHODS = ("random", "planner", "policy", "simulator")
+ACTION_REPEAT, DISCOUNT = 2, 0.99
+EPISODES, CEILING_EPISODES = 10, 3
+GOOD = 0.8  # of the best return known for a task, the simulator's or an agent's that learned with its reward
+CEILING = planners.ICEM(horizon=20, samples=1280, iterations=4, elites=64, keep=16)
+
+
+def bench_many_tasks(
+    bodies: Sequence[str], seeds: Sequence[int], methods: Sequence[str], frames: int, updates: int
+) -> list[dict[str, Any]]:
+    """Lines of the cells that are not there yet: `methods` on every task of `bodies`, after `frames` without reward."""
+    for kind, given, expected in (("body", bodies, BODIES), ("method", methods, METHODS)):
+        unknown = sorted(set(given) - set(expected))
+        if unknown:
+            raise results.ResultError(f"{kind} {', '.join(unknown)} is not known. Expected some of {', '.join(expected)}.")
+    lines = []
+    for body in bodies or BODIES:
+        for seed in seeds:
+            for task in BODIES[body][1]:
+                wanted = [method for method in methods or METHODS if not measured(body, task, method, seed, frames)]
+                if wanted:
+                    lines += task_lines(body, task, wanted, seed, frames, updates)
+    return lines
+
+
+def measured(body: str, task: str, method: str, seed: int, frames: int) -> bool:
+    """Whether a line holds this cell; random's and the simulator's know neither seed nor frames."""
+    cell = key(body, task, method, seed, frames)
+    return any(all(line[name] == value for name, value in cell.items()) for line in results.read_lines(RESULTS))
+
+
+def key(body: str, task: str, method: str, seed: int, frames: int) -> dict[str, Any]:
+    seed, frames = (seed, frames) if method in ("planner", "policy") else (0, 0)
+    return {"body": body, "task": f"dm_control/{body}-{task}-v0", "method": method, "seed": seed, "frames": frames}
+
+
+def explored(body: str, seed: int, frames: int) -> tuple[Any, Dataset]:
+    """The body's model and what it was learned from; explored now where it is not there."""
+    folder = RUNS / f"{body}-{seed}-{frames}"
+    if not (folder / "done").exists():
+        environment = mpc.make(f"dm_control/{body}-{BODIES[body][0]}-v0", action_repeat=ACTION_REPEAT)
+        console.print(f"{body}, seed {seed}: {frames} frames without reward", highlight=False)
+        explore(environment, folder, frames=frames, seed=seed)
+        (folder / "done").touch()
+    return worldmodels.load(folder / "model"), Dataset.open(folder / "memory")
+
+
+def task_lines(body: str, task: str, methods: Sequence[str], seed: int, frames: int, updates: int) -> list[dict[str, Any]]:
+    """Who acts on one task, and what it returns; critic and policy are imagined for it first."""
+    name, lines = f"dm_control/{body}-{task}-v0", []
+    environment = mpc.make(name, action_repeat=ACTION_REPEAT)
+    agents: dict[str, Any] = {"random": mpc.RandomAgent(environment.spec)}
+    spent = 0.0
+    if {"planner", "policy"} & set(methods):
+        model, dataset = explored(body, seed, frames)
+        learned, spent = imagined(model, dataset, f"{body}.{task}", updates, seed)
+        agents |= learned
+    for method in sorted(methods, key=METHODS.index):
+        began, played, episodes = time.process_time(), environment, EPISODES
+        if method == "simulator":
+            played, episodes = mpc.make(name, action_repeat=ACTION_REPEAT, privileged=True), CEILING_EPISODES
+            agents[method] = mpc.PlanningAgent(mpc.simulator(played), mpc.cost(mpc.tasks.lookup(f"{body}.{task}")), CEILING)
+        result = mpc.evaluate(played, agents[method], episodes=episodes, seed=HELD_OUT)
+        ours, best = method in ("planner", "policy"), best_known(name)
+        line = {"benchmark": "many_tasks", **key(body, task, method, seed, frames), **result.summary()}
+        line["settings"] = {"action_repeat": ACTION_REPEAT, "updates": updates if ours else 0}
+        line["returns"] = np.round(result.returns, 2).tolist()
+        if ours and best is not None and line["return_mean"] >= GOOD * best:
+            line["minutes_to_first_good_episode"] = round(spent, 2)
+        line["minutes"] = round((spent if ours else 0.0) + (time.process_time() - began) / 60, 2)
+        lines.append(results.write_line(RESULTS, line))
+        console.print(f"{name} {method}: {line['return_mean']:.1f} ± {line['return_ci95']:.1f}", highlight=False)
+    return lines
+
+
+def imagined(model: Any, dataset: Dataset, name: str, updates: int, seed: int) -> tuple[dict[str, Any], float]:
+    """Planner with critic, and policy, for a cost of the library, and the minutes that imagining took."""
+    body = mpc.Configurator(model, task=mpc.Task({name: 1.0}, discount=DISCOUNT))
+    settings = mpc.ImaginationSettings(updates=updates, discount=DISCOUNT)
+    began = time.process_time()
+    critic, policy = mpc.imagine(model, body.cost("task"), list(dataset), settings, seed=seed)
+    body.solve("task", critic, policy)
+    minutes = (time.process_time() - began) / 60
+    return {"planner": body.agent("task"), "policy": mpc.PolicyAgent(model, policy)}, minutes
+
+
+def best_known(task: str) -> float | None:
+    """The best return of the simulator, or of an agent that learned with the task's reward; None where neither was measured."""
+    lines = [line for line in results.read_lines(RESULTS) if line["method"] == "simulator"]
+    lines += [line for line in results.read_lines(CONTROL) if line["method"] in ("planner", "simulator")]
+    return max((line["return_mean"] for line in lines if line["task"] == task), default=None)
+
+
+console = Console()

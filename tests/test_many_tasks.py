@@ -1,0 +1,37 @@
+"""`sailplan bench many-tasks`: cells by name, left out where they are there, and measured whole at a tiny size."""
+
+import pytest
+
+from benchmarks import many_tasks, results
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    for name, value in {"RESULTS": tmp_path / "many_tasks.jsonl", "RUNS": tmp_path / "runs", "EPISODES": 2}.items():
+        monkeypatch.setattr(many_tasks, name, value)
+    monkeypatch.setattr(many_tasks, "ACTION_REPEAT", 8)
+    monkeypatch.setitem(many_tasks.BODIES, "cartpole", ("swingup", ("balance",)))
+
+
+def test_unknown_names_are_refused_before_anything_runs(small):
+    with pytest.raises(results.ResultError, match="body dog is not known"):
+        many_tasks.bench_many_tasks(["dog"], [1], [], 1_000, 1)
+    with pytest.raises(results.ResultError, match="method magic is not known"):
+        many_tasks.bench_many_tasks([], [1], ["magic"], 1_000, 1)
+    assert not many_tasks.RESULTS.exists()
+
+
+def test_random_is_measured_once_whatever_the_seed(small):
+    (line,) = many_tasks.bench_many_tasks(["cartpole"], [1], ["random"], 1_000, 1)
+    assert 0 < line["return_mean"] < 1_000 and line["seed"] == line["frames"] == 0
+    assert many_tasks.bench_many_tasks(["cartpole"], [2], ["random"], 2_000, 1) == []
+    assert many_tasks.best_known("dm_control/nothing-there-v0") is None
+
+
+@pytest.mark.slow
+def test_a_model_without_reward_is_driven_to_a_task(small):
+    lines = many_tasks.bench_many_tasks(["cartpole"], [1], ["planner", "policy"], 2_000, 20)
+    assert [line["method"] for line in lines] == ["planner", "policy"]
+    _, data = many_tasks.explored("cartpole", 1, 2_000)
+    assert data.frames >= 2_000 and all(episode.costs is None for episode in data)
+    assert many_tasks.bench_many_tasks(["cartpole"], [1], ["planner", "policy"], 2_000, 20) == []
