@@ -4,11 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 import mpc
 import worldmodels
 from tests import tiny
 from worldmodels import Buffer, DataError, Episodes, SpecError, TrainingSettings
+from worldmodels.encoders.memory import Recurrent
 from worldmodels.losses import rollout
 
 SMALL = {"latent": 8, "hidden": 32, "head": 32, "expander": 32}
@@ -48,6 +50,28 @@ def test_imagination_leaves_the_memory_as_it_is():
     assert not np.allclose(following.state, latent.state)
     for before, after in zip(latent.memory, following.memory, strict=True):
         np.testing.assert_array_equal(before, after)
+
+
+def test_a_recurrent_memory_is_of_the_last_moments_however_long_the_episode():
+    history, random = 3, np.random.default_rng(0)
+    memory = Recurrent(2, 1, 5, history, rngs=nnx.Rngs(0))
+    lately = random.normal(size=(2 * history - 1, 3)).astype(np.float32)
+
+    def read_after(past):
+        state, read = memory.begin(jnp.ones(2)), []
+        for moment in [*past, *lately]:
+            state = memory.update(state, moment[:1], moment[1:])
+            read.append(memory.read(state))
+        return read[len(past) :]
+
+    first, *others = (read_after(random.normal(size=(length, 3)).astype(np.float32)) for length in (2, 5, 11))
+    carried = jnp.zeros(5)
+    for moment in lately:
+        carried, _ = memory.cell(carried, jnp.concatenate([moment[1:], moment[:1]]))
+    for read in (first, *others):
+        np.testing.assert_allclose(read[-1], np.concatenate([lately[-1, 1:], carried]), rtol=1e-5)
+    for read in others:
+        assert not np.allclose(read[history - 1], first[history - 1])  # where each knows something of its own past
 
 
 def test_what_does_not_exist_is_named():

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 
 class Memory(Protocol):
@@ -56,33 +56,44 @@ class Stack(nnx.Module):
 
 
 class Held(NamedTuple):
-    """What was seen last, and the recurrent state."""
+    """What was seen last, two recurrent states, and the updates since they last changed places."""
 
     seen: Float[Array, "*B S"]
-    state: Float[Array, "*B H"]
+    older: Float[Array, "*B H"]
+    younger: Float[Array, "*B H"]
+    since: Int[Array, "*B"]
 
 
 class Recurrent(nnx.Module):
-    """A gated recurrent unit over all that was seen and done (Cho et al. 2014), beside what is seen now.
+    """A gated recurrent unit over what was seen and done lately (Cho et al. 2014), beside what is seen now.
 
-    In training it is given `history` steps to settle before its latents count.
+    In training it is given `history` steps to settle before its latents count, and then a few more. A state carried on through a
+    whole episode leaves the lengths it was trained at, and says less and less. So two states take turns: every `history` updates
+    the younger takes the place of the older, which is read, and another begins with nothing. What is read has always settled, and
+    never knows more than the last 2 · `history` moments.
     """
 
     def __init__(self, seen: int, action: int, hidden: int, history: int, *, rngs: nnx.Rngs):
-        self.hidden, self.action = hidden, action
+        self.hidden, self.action, self.history = hidden, action, history
         self.size = seen + hidden
         self.cell = nnx.GRUCell(seen + action, hidden, rngs=rngs)
 
     def begin(self, seen):
-        nothing = jnp.zeros((*seen.shape[:-1], self.action))
-        return self.update(Held(seen, jnp.zeros((*seen.shape[:-1], self.hidden))), nothing, seen)
+        state = self._stepped(jnp.zeros((*seen.shape[:-1], self.hidden)), jnp.zeros((*seen.shape[:-1], self.action)), seen)
+        return Held(seen, state, state, jnp.zeros(seen.shape[:-1], jnp.int32))
 
     def update(self, memory, action, seen):
-        state, _ = self.cell(memory.state, jnp.concatenate([seen, action], -1))
-        return Held(seen, state)
+        since = (memory.since + 1) % self.history
+        turn = (since == 0)[..., None]
+        both = [jnp.where(turn, memory.younger, memory.older), jnp.where(turn, 0.0, memory.younger)]
+        older, younger = self._stepped(jnp.stack(both), action, seen)
+        return Held(seen, older, younger, since)
 
     def read(self, memory):
-        return jnp.concatenate(memory, -1)
+        return jnp.concatenate([memory.seen, memory.older], -1)
+
+    def _stepped(self, state, action, seen):
+        return self.cell(state, jnp.concatenate([seen, action], -1))[0]
 
 
 MEMORIES = {"stack": Stack, "recurrent": Recurrent}
