@@ -261,7 +261,7 @@ def distractors(lines: Lines) -> str:
 
 
 def _beside(lines: Lines, kind: str, share: str, reference: Callable[[dict], bool], alike: Sequence[str]) -> str:
-    """Rows of models, in the order first measured, each beside the reference with the same task and fields `alike`."""
+    """Rows of models, each beside the reference with the same task and fields `alike`."""
     lines = [{**line, "hidden": str(line["settings"].get("hidden", ""))} for line in lines]
     references = group([line for line in lines if reference(line)], "task", *alike)
     fields = ("plan_rank_correlation", "effective_rank", "prediction_error", "open_loop_error")
@@ -274,6 +274,7 @@ def _beside(lines: Lines, kind: str, share: str, reference: Callable[[dict], boo
         rows.append([_short(task), method, hidden, condition, plus_minus(cell, "return_mean"), of, *figures, str(len(cell))])
     measures = ["Plan ranking", "Effective rank", "Unexplained", "Open-loop error", "Seeds"]
     headings = ["Task", kind, "Hidden", "Condition", "Return ± 95 %", share, *measures]
+    rows.sort(key=lambda row: (row[:3], row[3] != "clean", row[3]))
     return markdown(headings, rows, drop_empty=True) + provenance(lines)
 
 

@@ -112,6 +112,46 @@ def test_planners_at_equal_work_stand_side_by_side():
     assert rows["icem"] == ["—", "900 ± 20"]
 
 
+def shown(table: str) -> list[dict[str, str]]:
+    """The rows of a table by their headings."""
+    heads, _, *rows = [cells(line) for line in table.splitlines() if line.startswith("|")]
+    return [dict(zip(heads, row, strict=True)) for row in rows]
+
+
+def test_models_stand_beside_what_they_are_compared_with():
+    def line(method, condition, hidden, value):
+        return CELL | {"method": method, "condition": condition, "return_mean": value, "settings": {"hidden": hidden}}
+
+    noisy = shown(
+        tables.distractors(
+            [
+                line("vicreg", "4 × as many", 128, 570.0),
+                line("vicreg", "clean", 64, 100.0),
+                line("vicreg", "clean", 128, 590.0),
+                line("vicreg", "clean", 128, 610.0),
+                line("barlow", "1 × as many", 128, 300.0),
+            ]
+        )
+    )
+    assert [(row["Objective"], row["Hidden"], row["Condition"]) for row in noisy] == [
+        ("barlow", "128", "1 × as many"),
+        ("vicreg", "128", "clean"),
+        ("vicreg", "128", "4 × as many"),
+        ("vicreg", "64", "clean"),
+    ]
+    assert [row["Of the clean return"] for row in noisy] == ["—", "100 %", "95 %", "100 %"]
+    assert [row["Seeds"] for row in noisy] == ["1", "2", "1", "1"]
+    hidden = [CELL | {"method": m, "condition": "", "return_mean": v} for m, v in (("full-state", 600.0), ("stack", 450.0))]
+    assert [row["Of the full state's"] for row in shown(tables.partial(hidden))] == ["100 %", "75 %"]
+
+
+def test_updates_and_loaders_have_tables_of_their_own():
+    lines = [CELL | {"method": method, "updates_per_second": 10.0} for method in ("sailplan", "pytorch", "device", "loader")]
+    assert [row["Method"] for row in shown(tables.training(lines))] == ["sailplan", "pytorch"]
+    assert [row["Method"] for row in shown(tables.training_loader(lines))] == ["device", "loader"]
+    assert tables.training_loader(lines[:2]) == "*No results yet.*"
+
+
 def test_the_speed_plot_shows_workloads_with_peers(tmp_path):
     lines = [
         CELL | {"task": task, "method": method, "ms_p50": milliseconds, "ms_p99": 1.2 * milliseconds}
