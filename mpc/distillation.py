@@ -144,7 +144,7 @@ def compiled(
 
     The newest whole episodes are labelled, as many as have up to `states` decisions, and at least one.
     """
-    settings = settings or DistillationSettings(updates=1_000)  # more learns a few targets by heart
+    settings = settings or DistillationSettings()
     totals = np.cumsum([len(episode) for episode in reversed(episodes)])
     newest = max(1, int(np.searchsorted(totals, states, side="right")))
     label_key, fit_key = jax.random.split(jax.random.key(seed))
