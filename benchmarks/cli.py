@@ -21,9 +21,13 @@ from benchmarks.diagnose import diagnose
 from benchmarks.distractors import bench_distractors
 from benchmarks.explore import bench_exploration, explore
 from benchmarks.export import export
+from benchmarks.horizons import bench_horizons
 from benchmarks.learn import learn
 from benchmarks.loader import bench_loader
 from benchmarks.many_tasks import bench_many_tasks
+from benchmarks.maze_plot import draw_mazes
+from benchmarks.mazes import TASKS as MAZES
+from benchmarks.mazes import bench_mazes
 from benchmarks.model_cells import Budget
 from benchmarks.objectives import bench_objectives
 from benchmarks.partial import bench_partial
@@ -369,6 +373,46 @@ def bench_video_command(json_file: JSONFile = None) -> None:
     write_lines(json_file, bench_video())
 
 
+def bench_mazes_command(
+    tasks: tuple[str, ...] = (),
+    methods: tuple[str, ...] = (),
+    seeds: tuple[int, ...] = (1, 2, 3),
+    episodes: int = 20,
+    resume: bool = False,
+    picture: bool = False,
+    json_file: JSONFile = None,
+) -> None:
+    """Goals across mazes by one level and by two, into benchmarks/results/mazes.jsonl; needs the mazes extra.
+
+    Args:
+        tasks: Gymnasium ids of PointMazes; UMaze, Medium and Large if not given.
+        methods: one_level, one_level_critic, two_level, simulator; all if not given.
+        seeds: of what is learned, which is kept under runs/mazes. The ways to go are the same for all.
+        episodes: ways that each method goes.
+        resume: leave out cells that are in the file.
+        picture: draw docs/images/mazes.svg of the first seed, and measure nothing.
+        json_file: write the new lines there too.
+    """
+    if picture:
+        console.print(f"the picture: {draw_mazes(tasks or MAZES, seed=seeds[0])}")
+        return
+    write_lines(json_file, bench_mazes(tasks, methods, seeds, episodes, resume=resume))
+
+
+def bench_horizons_command(
+    tasks: tuple[str, ...] = (), seeds: tuple[int, ...] = (1, 2, 3), frames: int = 20_000, json_file: JSONFile = None
+) -> None:
+    """How far ahead each level learned of a maze predicts, into benchmarks/results/horizons.jsonl; needs the mazes extra.
+
+    Args:
+        tasks: Gymnasium ids of PointMazes; UMaze, Medium and Large if not given.
+        seeds: of what is learned, as in bench mazes.
+        frames: environment steps of new episodes to predict.
+        json_file: write the lines there too.
+    """
+    write_lines(json_file, bench_horizons(tasks, seeds, frames))
+
+
 def write_lines(path: Path | None, lines: list[dict[str, Any]]) -> None:
     if path is not None:
         manifest.write_aside(path, json.dumps(lines, indent=1).encode())
@@ -387,6 +431,8 @@ Benchmark = (
     | Annotated[None, tyro.conf.subcommand("exploration", constructor=bench_exploration_command)]
     | Annotated[None, tyro.conf.subcommand("many-tasks", constructor=bench_many_tasks_command)]
     | Annotated[None, tyro.conf.subcommand("video", constructor=bench_video_command)]
+    | Annotated[None, tyro.conf.subcommand("mazes", constructor=bench_mazes_command)]
+    | Annotated[None, tyro.conf.subcommand("horizons", constructor=bench_horizons_command)]
 )
 
 

@@ -39,7 +39,16 @@ from mpc.errors import (
 )
 from mpc.evaluation import Evaluation, confidence_interval, evaluate
 from mpc.export import Exported, export, iree_programs, load_export
-from mpc.hierarchy import HierarchicalAgent, HierarchicalPlanner, HierarchicalProblem, Level, squared_distance
+from mpc.hierarchy import (
+    HierarchicalAgent,
+    HierarchicalPlanner,
+    HierarchicalProblem,
+    Hierarchy,
+    Level,
+    load_hierarchy,
+    save_hierarchy,
+    squared_distance,
+)
 from mpc.imagination import ImaginationSettings, imagine
 from mpc.intrinsic import Combined, Residual, combine, effort, reach, residual, smoothness, within
 from mpc.learning import LearnerSettings, RunSettings, learn
@@ -79,6 +88,7 @@ __all__ = [
     "HierarchicalAgent",
     "HierarchicalPlanner",
     "HierarchicalProblem",
+    "Hierarchy",
     "HierarchyError",
     "ImaginationSettings",
     "LearnedCost",
@@ -124,6 +134,7 @@ __all__ = [
     "learn_distance",
     "load_agent",
     "load_export",
+    "load_hierarchy",
     "load_policy",
     "make",
     "make_for",
@@ -131,6 +142,7 @@ __all__ = [
     "record",
     "rendering_backend",
     "residual",
+    "save_hierarchy",
     "save_policy",
     "simulator",
     "smoothness",

@@ -84,6 +84,11 @@ class PlanningAgent:
                 "PlanningAgent(critic=...) without a policy: a critic says what a policy costs. Give policy=... too."
             )
 
+    @property
+    def charged(self) -> Any:
+        """The model whose latents `cost` is of."""
+        return self.model
+
     def problem(
         self, *, rate: Array | None = None, previous: Array | None = None, key: Array | None = None, explore: bool = False
     ) -> planners.Problem:
@@ -121,7 +126,7 @@ class PlanningAgent:
         """Checks observation and cost (typed errors) and returns the state of an episode that starts here."""
         self.model.spec.check_observation(observation)
         if not _traced(observation):
-            costs.check(self.model, self.cost, observation)
+            costs.check(self.charged, self.cost, observation)
         return _reset(*pack(self), observation)
 
     def act(self, state: AgentState, observation: Observation, *, elapsed: Any = 1.0, explore: bool = False, key: Array):

@@ -35,8 +35,14 @@ class TemporalDistance(nnx.Module):
     """
 
     def __init__(self, features: int, *, hidden: int = 256, components: int = 16, seed: int = 0):
+        self.features, self.hidden, self.components = features, hidden, components
         self.normaliser = Normaliser(features)
         self.network = MLP(features, (hidden, hidden), HEADS * components, rngs=nnx.Rngs(seed))
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """What builds another of the same shapes."""
+        return {"features": self.features, "hidden": self.hidden, "components": self.components}
 
     def embed(self, features: Float[Array, "*B F"]) -> Float[Array, "*B K C"]:
         embedded = self.network(self.normaliser(features))

@@ -3,5 +3,15 @@
 from mpc.hierarchy.agent import HierarchicalAgent
 from mpc.hierarchy.planner import HierarchicalPlanner
 from mpc.hierarchy.problem import HierarchicalProblem, Level, squared_distance
+from mpc.hierarchy.storage import Hierarchy, load_hierarchy, save_hierarchy
 
-__all__ = ["HierarchicalAgent", "HierarchicalPlanner", "HierarchicalProblem", "Level", "squared_distance"]
+__all__ = [
+    "HierarchicalAgent",
+    "HierarchicalPlanner",
+    "HierarchicalProblem",
+    "Hierarchy",
+    "Level",
+    "load_hierarchy",
+    "save_hierarchy",
+    "squared_distance",
+]

@@ -12,7 +12,7 @@ from mpc.agent import PlanningAgent
 from mpc.costs import TaskCost
 from mpc.errors import HierarchyError
 from mpc.hierarchy.planner import HierarchicalPlanner
-from mpc.hierarchy.problem import HierarchicalProblem, Level
+from mpc.hierarchy.problem import HierarchicalProblem, Level, squared_distance
 from planners import pytree
 from worldmodels import Abstraction
 
@@ -38,10 +38,13 @@ class HierarchicalAgent(PlanningAgent):
     Attributes:
       upper: the models above `model`, each made by `worldmodels.abstract` on the one before.
       manner: what the levels below the uppermost pay of their own beside their subgoals, such as `mpc.effort()`; nothing unless given.
+      distances: for each model of `upper`, (latent reached, latent aimed at) -> scalar: what the level below pays for a missed subgoal,
+        such as a `TemporalDistance` learned on that model; the mean squared difference unless given.
     """
 
     upper: tuple[Abstraction, ...] = ()
     manner: TaskCost | None = None
+    distances: tuple[Any, ...] = ()
 
     def __post_init__(self):
         super().__post_init__()
@@ -53,12 +56,21 @@ class HierarchicalAgent(PlanningAgent):
             raise HierarchyError(
                 f"{len(self.planner.planners)} planners for {1 + len(self.upper)} models: expected one each, the lowest level's first."
             )
+        if self.distances and len(self.distances) != len(self.upper):
+            raise HierarchyError(
+                f"{len(self.distances)} distances for {len(self.upper)} models above the lowest: expected one each, or none."
+            )
         for index, (below, above) in enumerate(zip((self.model, *self.upper), self.upper, strict=False), 1):
             if not _same(below, above.lower):
                 raise HierarchyError(
                     f"upper[{index - 1}] was made on another model than the one below it. Make it by worldmodels.abstract on that."
                 )
         self.problem().fits(self.planner.planners)
+
+    @property
+    def charged(self) -> Any:
+        """The uppermost model: the task is its to pay."""
+        return (self.model, *self.upper)[-1]
 
     def problem(
         self, *, rate: Array | None = None, previous: Array | None = None, key: Array | None = None, explore: bool = False
@@ -85,7 +97,9 @@ class HierarchicalAgent(PlanningAgent):
             own = PlanningAgent(
                 model, wanted[index], planners[index], self.discount**steps, futures=self.futures, risk=self.risk
             )
-            levels.append(Level(own.problem(key=jax.random.fold_in(key, index)), model.lift, stride=model.stride))
+            distance = self.distances[index - 1] if self.distances else squared_distance
+            problem = own.problem(key=jax.random.fold_in(key, index))
+            levels.append(Level(problem, model.lift, distance, stride=model.stride))
         return HierarchicalProblem(tuple(levels), _example(self.model))
 
 

@@ -1,0 +1,53 @@
+"""A whole hierarchy in one folder: the models of all levels, and how far states are apart on each."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import worldmodels
+from mpc.temporal_distance import TemporalDistance
+from worldmodels import JEPA, Abstraction, checkpoint, manifest
+from worldmodels.spec import Spec
+
+
+class Hierarchy(NamedTuple):
+    """What is learned of a hierarchy.
+
+    Attributes:
+      model: of the lowest level.
+      upper: the models above, each made by `worldmodels.abstract` on the one before.
+      distances: in time, on the features of each level, the lowest first; none, or one a level.
+    """
+
+    model: JEPA
+    upper: tuple[Abstraction, ...] = ()
+    distances: tuple[TemporalDistance, ...] = ()
+
+
+def save_hierarchy(hierarchy: Hierarchy, folder: str | Path) -> None:
+    """Write all levels to `folder` in one step; an older hierarchy there is replaced once the new one is complete."""
+    models = (hierarchy.model, *(above.model for above in hierarchy.upper))
+    settings = {
+        "levels": [{"model": worldmodels.describe(model), "spec": model.spec.to_json()} for model in models],
+        "strides": [above.stride for above in hierarchy.upper],
+        "distances": [distance.sizes for distance in hierarchy.distances],
+    }
+    tree = (models, hierarchy.distances)
+    checkpoint.save(folder, "hierarchy", tree, settings=settings, spec=hierarchy.model.spec)
+
+
+def load_hierarchy(folder: str | Path) -> Hierarchy:
+    """The hierarchy saved in `folder`, bit for bit; `CheckpointError` for damage, another kind or version."""
+    strides = manifest.read(folder, "hierarchy").settings["strides"]
+    models, distances = checkpoint.restore(folder, "hierarchy", _built)
+    upper, below = [], models[0]
+    for model, stride in zip(models[1:], strides, strict=True):
+        below = Abstraction(below, model, stride)
+        upper.append(below)
+    return Hierarchy(models[0], tuple(upper), distances)
+
+
+def _built(content: manifest.Manifest) -> tuple[tuple[Any, ...], tuple[TemporalDistance, ...]]:
+    """Untrained levels and distances."""
+    levels, distances = content.settings["levels"], content.settings["distances"]
+    models = tuple(worldmodels.build(level["model"], Spec.from_json(level["spec"])) for level in levels)
+    return models, tuple(TemporalDistance(**sizes) for sizes in distances)

@@ -1,0 +1,147 @@
+"""The maze benchmark: maps with known ways, errors ahead of known models, cells that resume, a hierarchy in one folder."""
+
+from dataclasses import replace
+from functools import partial
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import mpc
+import worldmodels
+from benchmarks import maze_learning, mazes, results, tables
+from benchmarks.horizons import errors_ahead
+from benchmarks.maze_learning import MazeLearning
+from benchmarks.maze_map import GRID, Maze, cells, distances_to, look_up
+from planners import pytree
+from tests import tiny
+
+U = Maze(
+    np.array([[1, 1, 1, 1, 1], [1, 0, 0, 0, 1], [1, 1, 1, 0, 1], [1, 0, 0, 0, 1], [1, 1, 1, 1, 1]], bool), np.array([2.5, 2.5])
+)
+
+
+def test_the_way_round_a_wall_is_as_long_as_it_is():
+    goal = np.array([-1.0, 1.0])  # upper left
+    to_go = jnp.asarray(distances_to(U, goal))
+    for position, straight in (([0.0, 1.0], 1.0), ([1.0, 1.0], 2.0)):
+        assert abs(float(look_up(to_go, jnp.asarray(U.centre), jnp.array(position))) - straight) < 2 / GRID
+    # Below the wall, half a metre away as the crow flies over it: along the wall, round its end, and back.
+    behind = float(look_up(to_go, jnp.asarray(U.centre), jnp.array([-1.0, -1.0])))
+    assert 3.6 < behind < 5.2
+    assert float(look_up(to_go, jnp.asarray(U.centre), jnp.asarray(goal))) < 2 / GRID
+    assert {tuple(cell) for cell in cells(U)} == {(-1, 1), (0, 1), (1, 1), (1, 0), (-1, -1), (0, -1), (1, -1)}
+
+
+def hierarchy() -> tuple[mpc.Hierarchy, worldmodels.Episodes]:
+    episodes = tiny.episodes(count=4, seed=0)
+    settings = worldmodels.TrainingSettings(batch=8, length=2)
+    model = worldmodels.train(worldmodels.JEPA(episodes.spec, latent=8, hidden=16), episodes, settings, updates=2)
+    above = worldmodels.abstract(model, episodes, 2, settings, codes=4, latent=4, hidden=16, updates=2)
+    distances = tuple(mpc.TemporalDistance(size, hidden=16, seed=size) for size in (8, 4))
+    return mpc.Hierarchy(model, (above,), distances), episodes
+
+
+@pytest.mark.slow
+def test_a_hierarchy_comes_back_from_its_folder_as_it_went(tmp_path):
+    saved, episodes = hierarchy()
+    mpc.save_hierarchy(saved, tmp_path / "levels")
+    loaded = mpc.load_hierarchy(tmp_path / "levels")
+    seen = {name: value[0] for name, value in episodes[0].observations.items()}
+    for before, after in ((saved.model, loaded.model), (saved.upper[0], loaded.upper[0])):
+        np.testing.assert_array_equal(before.start(seen), after.start(seen))
+    here, there = jnp.arange(4.0), jnp.ones(4)
+    np.testing.assert_array_equal(saved.distances[1](here, there), loaded.distances[1](here, there))
+    assert loaded.upper[0].stride == 2
+    with pytest.raises(worldmodels.CheckpointError, match="expected a model"):
+        worldmodels.load(tmp_path / "levels")
+
+
+POINT = worldmodels.Spec("tiny/point", (("observation", (4,)),), worldmodels.ContinuousAction((-2.0, -2.0), (2.0, 2.0)), 1, 0.1)
+
+
+@pytree
+class Point:
+    """A point that goes where it is pushed: its latent is what is observed."""
+
+    @property
+    def spec(self):
+        return POINT
+
+    def start(self, observation):
+        return observation["observation"]
+
+    def predict(self, latent, action, noise):
+        return jnp.concatenate([latent[:2] + 0.1 * POINT.action.denormalise(action), latent[2:]])
+
+    def readout(self, latent):
+        return {"observation": latent}
+
+
+@pytree
+class Stays(Point):
+    """Above it, five steps at a time: nothing ever moves."""
+
+    stride = 5
+
+    @property
+    def spec(self):
+        return replace(POINT, seconds_per_step=0.5)
+
+    def infer_action(self, latent, following):
+        return jnp.zeros((), jnp.int32)
+
+    def predict(self, latent, action, noise):
+        return latent
+
+
+def test_errors_ahead_are_those_of_the_level_that_predicts():
+    random, pieces = np.random.default_rng(0), []
+    for _ in range(2):
+        actions = random.uniform(-2, 2, (20, 2)).astype(np.float32)
+        seen = np.zeros((21, 4), np.float32)
+        seen[1:, :2] = 0.1 * np.cumsum(actions, 0)
+        pieces.append(worldmodels.Episode({"observation": seen}, actions, None, False, True, 0))
+    errors = errors_ahead(mpc.Hierarchy(Point(), (Stays(),)), worldmodels.Episodes(POINT, tuple(pieces)), 1.0)
+    assert list(errors["level_1"]) == [0.0, 0.5, 1.0]
+    assert max(errors["level_1"].values()) < 1e-4  # it knows
+    assert errors["level_2"] == errors["still"]
+    moved = [
+        np.linalg.norm(p.observations["observation"][i + 10, :2] - p.observations["observation"][i, :2])
+        for p in pieces
+        for i in (0, 10)
+    ]
+    assert errors["still"][1.0] == pytest.approx(np.mean(moved), rel=1e-5)
+
+
+def test_measured_cells_are_left_out_and_the_simulator_is_measured_once(monkeypatch, tmp_path):
+    monkeypatch.setattr(mazes, "RESULTS", tmp_path / "mazes.jsonl")
+    monkeypatch.setattr(mazes, "list_ways", lambda task, episodes: [])
+
+    def cell(key, ways, learning, planning):
+        return results.write_line(mazes.RESULTS, {**key, "success_rate": 0.5, "minutes": 0.0})
+
+    monkeypatch.setattr(mazes, "cell", cell)
+    measure = partial(mazes.bench_mazes, ["here"], ["two_level", "simulator"], (1, 2), 4)
+    assert [(line["method"], line["seed"]) for line in measure(resume=False)] == [
+        ("two_level", 1),
+        ("simulator", 0),
+        ("two_level", 2),
+    ]
+    assert measure(resume=True) == []
+    other = measure(resume=True, learning=MazeLearning(codes=4))  # other settings, other cells; the simulator learns nothing
+    assert [(line["method"], line["seed"]) for line in other] == [("two_level", 1), ("two_level", 2)]
+    assert "| here | two_level | 0.50 ± 0.00 |" in tables.mazes(results.read_lines(mazes.RESULTS)[:3])
+
+
+@pytest.mark.slow
+def test_every_method_plays_a_maze_it_learned(monkeypatch, tmp_path):
+    pytest.importorskip("gymnasium_robotics")
+    monkeypatch.setattr(mazes, "RESULTS", tmp_path / "mazes.jsonl")
+    monkeypatch.setattr(maze_learning, "RUNS", tmp_path)
+    learning = MazeLearning(frames=4_000, updates=4, batch=8, latent=8, hidden=16, codes=4, upper_latent=4, distance_updates=4)
+    planning = mazes.MazePlanning(samples=16, iterations=1, upper_samples=24, upper_iterations=1)
+    lines = mazes.bench_mazes(["PointMaze_UMaze-v3"], [], [1], 1, resume=False, learning=learning, planning=planning)
+    assert [line["method"] for line in lines] == list(mazes.METHODS)
+    assert lines[-1]["success_rate"] == 1.0  # the simulator is told the way
+    assert len(list(tmp_path.glob("PointMaze_UMaze-v3-1-*/hierarchy/manifest.json"))) == 1  # learned once for all
