@@ -28,14 +28,15 @@ class MazeLearning:
     frames: int = 200_000
     action_repeat: int = 4
     exponent: float = 1.5
-    updates: int = 3_000
+    updates: int = 8_000
     batch: int = 128
     latent: int = 32
     hidden: int = 128
     stride: int = 5
     codes: int = 16
     upper_latent: int = 16
-    distance_updates: int = 4_000
+    upper_updates: int = 4_000
+    distance_updates: int = 6_000
     distance_hidden: int = 128
 
 
@@ -87,7 +88,7 @@ def learn_levels(
         codes=s.codes,
         latent=s.upper_latent,
         hidden=s.hidden,
-        updates=s.updates,
+        updates=s.upper_updates,
         seed=seed,
     )
     say("level 2 is learned")

@@ -53,7 +53,7 @@ def cells(maze: Maze) -> np.ndarray:
 def distances_to(maze: Maze, goal: np.ndarray) -> np.ndarray:
     """[GRID · C, GRID · R], metres to `goal` along the corridors from each point of a grid over x and y."""
     walls = np.kron(maze.walls[::-1].T, np.ones((GRID, GRID), bool))
-    free = ~ndimage.binary_dilation(walls)  # the ball has a radius of a tenth of a metre
+    free = np.logical_not(ndimage.binary_dilation(walls))  # the ball has a radius of a tenth of a metre
     number = np.arange(free.size).reshape(free.shape)
     rows, columns, lengths = [], [], []
     for dx, dy in ((1, 0), (0, 1), (1, 1), (1, -1)):

@@ -102,7 +102,8 @@ def test_errors_ahead_are_those_of_the_level_that_predicts():
         seen = np.zeros((21, 4), np.float32)
         seen[1:, :2] = 0.1 * np.cumsum(actions, 0)
         pieces.append(worldmodels.Episode({"observation": seen}, actions, None, False, True, 0))
-    errors = errors_ahead(mpc.Hierarchy(Point(), (Stays(),)), worldmodels.Episodes(POINT, tuple(pieces)), 1.0)
+    levels = mpc.Hierarchy(Point(), (Stays(),))  # type: ignore[arg-type]
+    errors = errors_ahead(levels, worldmodels.Episodes(POINT, tuple(pieces)), 1.0)
     assert list(errors["level_1"]) == [0.0, 0.5, 1.0]
     assert max(errors["level_1"].values()) < 1e-4  # it knows
     assert errors["level_2"] == errors["still"]
@@ -139,7 +140,9 @@ def test_every_method_plays_a_maze_it_learned(monkeypatch, tmp_path):
     pytest.importorskip("gymnasium_robotics")
     monkeypatch.setattr(mazes, "RESULTS", tmp_path / "mazes.jsonl")
     monkeypatch.setattr(maze_learning, "RUNS", tmp_path)
-    learning = MazeLearning(frames=4_000, updates=4, batch=8, latent=8, hidden=16, codes=4, upper_latent=4, distance_updates=4)
+    learning = MazeLearning(
+        frames=4_000, updates=4, batch=8, latent=8, hidden=16, codes=4, upper_latent=4, upper_updates=4, distance_updates=4
+    )
     planning = mazes.MazePlanning(samples=16, iterations=1, upper_samples=24, upper_iterations=1)
     lines = mazes.bench_mazes(["PointMaze_UMaze-v3"], [], [1], 1, resume=False, learning=learning, planning=planning)
     assert [line["method"] for line in lines] == list(mazes.METHODS)
