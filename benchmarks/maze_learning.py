@@ -28,7 +28,7 @@ class MazeLearning:
     frames: int = 200_000
     action_repeat: int = 4
     exponent: float = 1.5
-    updates: int = 8_000
+    updates: int = 6_000
     batch: int = 128
     latent: int = 32
     hidden: int = 128
@@ -36,8 +36,8 @@ class MazeLearning:
     codes: int = 16
     upper_latent: int = 16
     upper_updates: int = 4_000
-    distance_updates: int = 6_000
-    distance_hidden: int = 128
+    distance_updates: int = 8_000
+    distance_hidden: int = 256
 
 
 def environment(task: str, action_repeat: int) -> mpc.Environment:
