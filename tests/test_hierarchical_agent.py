@@ -9,6 +9,7 @@ import pytest
 
 import mpc
 import planners
+from mpc import costs
 from planners import pytree
 from tests import tiny
 from worldmodels import DiscreteAction
@@ -120,3 +121,23 @@ def test_planners_that_do_not_fit_the_levels_are_refused():
     uneven = mpc.HierarchicalPlanner((planners.ICEM(horizon=10), upper))
     with pytest.raises(mpc.HierarchyError, match="multiple of the"):
         agent(Stays(), cost=cost, planner=uneven)
+    with pytest.raises(mpc.HierarchyError, match="2 distances for 1 models"):
+        replace(agent(Stays(), cost=cost), distances=(mpc.squared_distance,) * 2)
+
+
+def test_subgoals_are_missed_by_the_distance_that_is_given():
+    acting = replace(
+        agent(Stays(), cost=mpc.cost(away, target=1.0)), distances=(lambda reached, aimed: 7.0 * jnp.abs(reached - aimed)[0],)
+    )
+    level = acting.problem().levels[1]
+    assert float(level.distance(jnp.array([0.5]), jnp.array([0.0]))) == 3.5
+
+
+def test_a_task_is_checked_on_the_level_that_pays_it():
+    """The time to a goal is learned on latents of the level above, of another size than those of the lowest."""
+    critic = mpc.TemporalDistance(1, hidden=8)
+    acting = agent(Stays(), cost=mpc.TimeToGoal(critic, {"position": jnp.zeros(1), "velocity": jnp.zeros(1)}))
+    state = acting.reset(tiny.observation())
+    assert state.search.courses[0].states.shape == (1, 7, 1)
+    with pytest.raises(TypeError, match="incompatible shapes"):
+        costs.check(acting.model, acting.cost, tiny.observation())
