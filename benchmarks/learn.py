@@ -17,12 +17,16 @@ console = Console()
 
 
 def evaluations(environment: mpc.Environment, run: Run, episodes: int) -> dict[str, dict[str, Any]]:
-    """Planner and policy on the same unseen seeds: `mpc.evaluate`'s summaries and the returns. The policy is saved in the run."""
-    rows, policy = {}, run.policy_agent()
-    mpc.save_policy(policy, run.folder / "policy")
-    for name, agent in (("planner", run.planning_agent()), ("policy", policy)):
+    """Planner, the learner's policy and the compiled one on the same unseen seeds: `mpc.evaluate`'s summaries and the returns.
+
+    The better one of the two policies is saved in the run.
+    """
+    rows, policies = {}, {"policy": run.policy_agent(), "compiled": run.compiled_agent()}
+    for name, agent in {"planner": run.planning_agent(), **policies}.items():
         result = mpc.evaluate(environment, agent, episodes=episodes, seed=HELD_OUT)
         rows[name] = {**result.summary(), "returns": np.round(result.returns, 2).tolist()}
+    better = max(policies, key=lambda name: rows[name]["return_mean"])
+    mpc.save_policy(policies[better], run.folder / "policy")
     return rows
 
 
@@ -47,7 +51,7 @@ def learn(
     Args:
         environment: a Gymnasium id, or dm_control's as dm_control/cheetah-run-v0.
         frames: environment steps in all, before action repeat.
-        out: the run's folder: memory/, agent/, progress.jsonl, and policy/, compiled for each evaluation.
+        out: the run's folder: memory/, agent/, progress.jsonl, and policy/, the better one at the last evaluation.
         seed: of networks, environment and search.
         action_repeat: environment steps a decision lasts.
         evaluate_every: frames between evaluations of planner and policy on unseen seeds.

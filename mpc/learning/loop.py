@@ -150,10 +150,11 @@ class Run:
         return planning_agent(self.learner, planner, self.discount, ends=self.ends)
 
     def policy_agent(self) -> PolicyAgent:
-        """Mode-1, compiled from what the planner as it is now would do in the states remembered; some seconds of work.
+        """Mode-1 as the learner has it: it proposes the plans, and imitates those made while all was still learning."""
+        return PolicyAgent(self.learner.model, self.learner.policy)
 
-        The learner's own policy, which proposes plans, imitates plans made while all was still learning, and lags behind.
-        """
+    def compiled_agent(self) -> PolicyAgent:
+        """Mode-1 compiled anew from what the planner as it is now would do in the states remembered; a minute of work or so."""
         known = self.episodes[: self.learned]
         return PolicyAgent(self.learner.model, compiled(self.planning_agent(), known, seed=self.seed))
 
