@@ -34,15 +34,17 @@ class MazePlanning:
     Attributes:
       horizon, samples, iterations: of one level. The lower of two looks two strides ahead, half as far.
       upper_horizon, upper_samples, upper_iterations: of the upper level, which plans anew every `replan` decisions.
+      leaps: weight of the steps that an upper prediction covers beyond its stride: as many as there are strides to save them in.
     """
 
     horizon: int = 20
     samples: int = 128
     iterations: int = 3
     upper_horizon: int = 8
-    upper_samples: int = 192
+    upper_samples: int = 128
     upper_iterations: int = 4
-    replan: int = 3
+    replan: int = 4
+    leaps: float = 8.0
 
 
 def bench_mazes(
@@ -148,7 +150,9 @@ def make_agent(method: str, hierarchy: mpc.Hierarchy, way: Way, planning: MazePl
     )
     lower = searching(2 * hierarchy.upper[0].stride, planning)
     planner = mpc.HierarchicalPlanner((lower, upper), replan=(planning.replan,))
-    cost = mpc.TimeToGoal(hierarchy.distances[1], shown)
+    critic = hierarchy.distances[1]
+    leaps = mpc.Leaps(critic, hierarchy.upper[0].stride)
+    cost = mpc.combine(task=(1.0, mpc.TimeToGoal(critic, shown)), leaps=(planning.leaps, leaps))
     return mpc.HierarchicalAgent(hierarchy.model, cost, planner, upper=hierarchy.upper, distances=hierarchy.distances[1:])
 
 

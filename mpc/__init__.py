@@ -59,7 +59,7 @@ from mpc.remembering import RememberingAction
 from mpc.rendering import record, rendering_backend, write_gif
 from mpc.simulation import simulator
 from mpc.storage import load_agent, load_policy, save_policy
-from mpc.temporal_distance import DistanceSettings, TemporalDistance, TimeToGoal, learn_distance
+from mpc.temporal_distance import DistanceSettings, Leaps, TemporalDistance, TimeToGoal, learn_distance
 
 __all__ = [
     "Agent",
@@ -91,6 +91,7 @@ __all__ = [
     "Hierarchy",
     "HierarchyError",
     "ImaginationSettings",
+    "Leaps",
     "LearnedCost",
     "LearnerSettings",
     "LearningError",

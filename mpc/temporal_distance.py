@@ -18,7 +18,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from mpc.errors import CostError
-from planners import pytree
+from planners import pytree, static
 from planners.errors import require_positive
 from worldmodels.data.episode import Episode
 from worldmodels.networks import MLP
@@ -169,3 +169,24 @@ class TimeToGoal:
 
     def terminal(self, model, latent, step):
         return self.critic(model.features(latent), model.features(model.start(self.goal)))
+
+
+@pytree
+class Leaps:
+    """Steps that one prediction covers beyond the `steps` it may take, as the critic knows them: a cost on abstract plans.
+
+    A level that predicts far may predict through a wall; the critic knows the way round. Beside a task, keeps subgoals reachable:
+
+        mpc.combine(task=(1.0, mpc.TimeToGoal(critic, goal)), leaps=(8.0, mpc.Leaps(critic, above.stride)))
+    """
+
+    critic: TemporalDistance
+    steps: int = static()
+
+    def running(self, model, latent, action, step):
+        following = model.predict(latent, action, model.draw_noise(1, 1, key=jax.random.key(0))[0, 0])
+        covered = self.critic(model.features(latent), model.features(following))
+        return {"leap": jax.nn.relu(covered - self.steps)}
+
+    def terminal(self, model, latent, step):
+        return jnp.zeros(())

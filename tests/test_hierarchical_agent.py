@@ -141,3 +141,9 @@ def test_a_task_is_checked_on_the_level_that_pays_it():
     assert state.search.courses[0].states.shape == (1, 7, 1)
     with pytest.raises(TypeError, match="same shape"):
         costs.check(acting.model, acting.cost, tiny.observation())
+
+
+def test_only_what_a_prediction_covers_beyond_its_steps_is_a_leap():
+    leaps = mpc.Leaps(lambda here, there: 10 * jnp.abs(here - there)[0], 1)  # type: ignore[arg-type]
+    covered = [float(leaps.running(Stays(), jnp.zeros(1), action, 0)["leap"]) for action in (0, 1, 2)]
+    np.testing.assert_allclose(covered, [1.0, 0.0, 1.0], atol=1e-6)  # 0.2 away is two steps
