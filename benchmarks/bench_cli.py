@@ -1,0 +1,300 @@
+"""The subcommands of `sailplan bench`: what each measures, and into which file of benchmarks/results/."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+
+from benchmarks import planner_bench
+from benchmarks import speed as speed_benchmark
+from benchmarks.control import bench_control, bench_simulator
+from benchmarks.distractors import bench_distractors
+from benchmarks.explore import bench_exploration
+from benchmarks.horizons import bench_horizons
+from benchmarks.loader import bench_loader
+from benchmarks.many_tasks import bench_many_tasks
+from benchmarks.maze_plot import draw_mazes
+from benchmarks.mazes import TASKS as MAZES
+from benchmarks.mazes import bench_mazes
+from benchmarks.model_cells import Budget
+from benchmarks.objectives import bench_objectives
+from benchmarks.partial import bench_partial
+from benchmarks.runtime import bench_runtime
+from benchmarks.training import bench_training
+from benchmarks.video import bench_video
+from worldmodels import manifest
+
+console = Console()
+JSONFile = Annotated[Path | None, tyro.conf.arg(name="json")]
+
+
+def bench_speed(quick: bool = False, json_file: JSONFile = None) -> None:
+    """Our planners beside PyTorch's, a plain scan and the machine's matmul rate, into benchmarks/results/speed.jsonl.
+
+    Args:
+        quick: a look in a minute or two; nothing is written into benchmarks/results/.
+        json_file: write the lines there too.
+    """
+    write_lines(json_file, speed_benchmark.speed(quick=quick))
+
+
+def bench_planners(
+    tasks: tuple[str, ...] = (),
+    methods: tuple[str, ...] = (),
+    models: tuple[str, ...] = (),
+    budgets: tuple[int, ...] = (),
+    seeds: int = 10,
+    resume: bool = False,
+    retimed: bool = False,
+    minutes: float = float("inf"),
+    json_file: JSONFile = None,
+) -> None:
+    """What every planner reaches against time and model evaluations, into benchmarks/results/planners.jsonl.
+
+    Args:
+        tasks: analytic problems and dm_control tasks; all if not given.
+        methods: planners by their names in lower case; all if not given.
+        models: some of analytic, simulator and jepa; all if not given.
+        budgets: trajectories a decision, as in benchmarks/planner_bench.py; all if not given.
+        seeds: keys or episodes that a cell averages over.
+        resume: leave out cells measured over as many seeds before, and use the models trained before.
+        retimed: measure no cell, only the decision times of those measured before, in turn.
+        minutes: begin no cell after so long.
+        json_file: write the new lines there too.
+    """
+    lines = planner_bench.bench_planners(
+        tasks, methods, models, budgets, seeds, resume=resume, retimed=retimed, minutes=minutes
+    )
+    write_lines(json_file, lines)
+
+
+def bench_control_command(
+    tasks: tuple[str, ...] = (),
+    seeds: tuple[int, ...] = (0,),
+    frames: int = 100_000,
+    together: int = 1,
+    simulator: bool = False,
+    json_file: JSONFile = None,
+) -> None:
+    """The learning agent against frames and minutes, into benchmarks/results/control.jsonl; goes on where it was stopped.
+
+    Args:
+        tasks: dm_control's short names or Gymnasium ids; the twelve of the table if not given.
+        seeds: of the runs.
+        frames: environment steps of each run.
+        together: runs side by side, one core each.
+        simulator: measure the planner on the true simulator instead: the ceiling.
+        json_file: write the lines there too.
+    """
+    if simulator:
+        bench_simulator(tasks)
+        return
+    write_lines(json_file, bench_control(tasks, seeds, frames, together=together))
+
+
+def bench_runtime_command(
+    tasks: tuple[str, ...] = (),
+    methods: tuple[str, ...] = (),
+    again: bool = False,
+    share: float = 1.0,
+    json_file: JSONFile = None,
+) -> None:
+    """The controller under faults, deadlines and delay, and exports, into benchmarks/results/runtime.jsonl.
+
+    Args:
+        tasks: dm_control's short names; the three of the table if not given. Agents are learned into runs/runtime/.
+        methods: cells by name, as in benchmarks/runtime.py; all if not given.
+        again: measure what is in the file already, too.
+        share: of every condition's decisions; less than 1 for a look.
+        json_file: write the new lines there too.
+    """
+    write_lines(json_file, bench_runtime(tasks, methods, again=again, share=share))
+
+
+def bench_loader_command(decisions: int = 500_000, updates: int = 1_000, json_file: JSONFile = None) -> None:
+    """Whether reading windows from disk slows training down, into benchmarks/results/training.jsonl.
+
+    Args:
+        decisions: in the dataset.
+        updates: timed.
+        json_file: write the lines there too.
+    """
+    write_lines(json_file, bench_loader(decisions, updates))
+
+
+def bench_training_command(json_file: JSONFile = None) -> None:
+    """Updates a second beside a PyTorch twin and the machine's matmul rate, into benchmarks/results/training.jsonl.
+
+    Args:
+        json_file: write the lines there too.
+    """
+    write_lines(json_file, bench_training())
+
+
+def bench_objectives_command(
+    tasks: tuple[str, ...] = ("cartpole-swingup",),
+    methods: tuple[str, ...] = (),
+    budget: tyro.conf.OmitArgPrefixes[Budget] = Budget(),  # noqa: B008
+    json_file: JSONFile = None,
+) -> None:
+    """Every objective on the same data and budget, into benchmarks/results/objectives.jsonl; cells that are there are left out.
+
+    Args:
+        tasks: cartpole-swingup, reacher-easy, cheetah-run.
+        methods: objectives by name, and none: VICReg without its regulariser; all if not given.
+        budget: what a cell costs.
+        json_file: write the new lines there too.
+    """
+    write_lines(json_file, bench_objectives(tasks, methods, budget))
+
+
+def bench_partial_command(
+    methods: tuple[str, ...] = (),
+    budget: tyro.conf.OmitArgPrefixes[Budget] = Budget(),  # noqa: B008
+    json_file: JSONFile = None,
+) -> None:
+    """The cartpole without velocities, into benchmarks/results/partial.jsonl; cells that are there are left out.
+
+    Args:
+        methods: full-state, memoryless, stack, recurrent; all if not given.
+        budget: what a cell costs.
+        json_file: write the new lines there too.
+    """
+    write_lines(json_file, bench_partial(methods, budget))
+
+
+def bench_distractors_command(
+    tasks: tuple[str, ...] = ("cartpole-swingup",),
+    methods: tuple[str, ...] = (),
+    amounts: tuple[int, ...] = (0, 1, 4),
+    widths: tuple[int, ...] = (128,),
+    budget: tyro.conf.OmitArgPrefixes[Budget] = Budget(),  # noqa: B008
+    json_file: JSONFile = None,
+) -> None:
+    """Noise beside the state, into benchmarks/results/distractors.jsonl; cells that are there are left out.
+
+    Args:
+        tasks: cartpole-swingup, reacher-easy, cheetah-run.
+        methods: vicreg, barlow, sigreg, teacher, reconstruction; all if not given.
+        amounts: components of noise for each of the state's.
+        widths: of the hidden layers.
+        budget: what a cell costs.
+        json_file: write the new lines there too.
+    """
+    write_lines(json_file, bench_distractors(tasks, methods, amounts, widths, budget))
+
+
+def bench_many_tasks_command(
+    bodies: tuple[str, ...] = (),
+    seeds: tuple[int, ...] = (1,),
+    methods: tuple[str, ...] = (),
+    frames: int = 100_000,
+    updates: int = 5_000,
+    json_file: JSONFile = None,
+) -> None:
+    """One model a body, learned without reward, on every task of that body, into benchmarks/results/many_tasks.jsonl.
+
+    Args:
+        bodies: some of cartpole, reacher, walker and cheetah; all if not given.
+        seeds: of the models.
+        methods: some of random, planner, policy and simulator; all if not given.
+        frames: explored without reward.
+        updates: of critic and policy in imagination, for each task.
+        json_file: write the lines there too.
+    """
+    write_lines(json_file, bench_many_tasks(bodies, seeds, methods, frames, updates))
+
+
+def bench_exploration_command(
+    tasks: tuple[str, ...] = ("dm_control/cartpole-swingup-v0", "dm_control/reacher-easy-v0"),
+    seeds: tuple[int, ...] = (0, 1),
+    frames: int = 10_000,
+    json_file: JSONFile = None,
+) -> None:
+    """How much of the state space disagreement, white and pink noise visit, into benchmarks/results/exploration.jsonl.
+
+    Args:
+        tasks: Gymnasium ids.
+        seeds: of the runs.
+        frames: environment steps of each.
+        json_file: write the lines there too.
+    """
+    write_lines(json_file, bench_exploration(tasks, seeds, frames))
+
+
+def bench_video_command(json_file: JSONFile = None) -> None:
+    """What lossless ways of keeping frames cost, into benchmarks/results/video.jsonl; needs the data extra.
+
+    Args:
+        json_file: write the lines there too.
+    """
+    write_lines(json_file, bench_video())
+
+
+def bench_mazes_command(
+    tasks: tuple[str, ...] = (),
+    methods: tuple[str, ...] = (),
+    seeds: tuple[int, ...] = (1, 2, 3),
+    episodes: int = 20,
+    resume: bool = False,
+    picture: bool = False,
+    json_file: JSONFile = None,
+) -> None:
+    """Goals across mazes by one level and by two, into benchmarks/results/mazes.jsonl; needs the mazes extra.
+
+    Args:
+        tasks: Gymnasium ids of PointMazes; UMaze, Medium and Large if not given.
+        methods: one_level, one_level_critic, two_level, simulator; all if not given.
+        seeds: of what is learned, which is kept under runs/mazes. The ways to go are the same for all.
+        episodes: ways that each method goes.
+        resume: leave out cells that are in the file.
+        picture: draw docs/images/mazes.svg of the first seed, and measure nothing.
+        json_file: write the new lines there too.
+    """
+    if picture:
+        console.print(f"the picture: {draw_mazes(tasks or MAZES, seed=seeds[0])}")
+        return
+    write_lines(json_file, bench_mazes(tasks, methods, seeds, episodes, resume=resume))
+
+
+def bench_horizons_command(
+    tasks: tuple[str, ...] = (), seeds: tuple[int, ...] = (1, 2, 3), frames: int = 20_000, json_file: JSONFile = None
+) -> None:
+    """How far ahead each level learned of a maze predicts, into benchmarks/results/horizons.jsonl; needs the mazes extra.
+
+    Args:
+        tasks: Gymnasium ids of PointMazes; UMaze, Medium and Large if not given.
+        seeds: of what is learned, as in bench mazes.
+        frames: environment steps of new episodes to predict.
+        json_file: write the lines there too.
+    """
+    write_lines(json_file, bench_horizons(tasks, seeds, frames))
+
+
+def write_lines(path: Path | None, lines: list[dict[str, Any]]) -> None:
+    if path is not None:
+        manifest.write_aside(path, json.dumps(lines, indent=1).encode())
+
+
+Benchmark = (
+    Annotated[None, tyro.conf.subcommand("speed", constructor=bench_speed)]
+    | Annotated[None, tyro.conf.subcommand("planners", constructor=bench_planners)]
+    | Annotated[None, tyro.conf.subcommand("control", constructor=bench_control_command)]
+    | Annotated[None, tyro.conf.subcommand("runtime", constructor=bench_runtime_command)]
+    | Annotated[None, tyro.conf.subcommand("training", constructor=bench_training_command)]
+    | Annotated[None, tyro.conf.subcommand("loader", constructor=bench_loader_command)]
+    | Annotated[None, tyro.conf.subcommand("objectives", constructor=bench_objectives_command)]
+    | Annotated[None, tyro.conf.subcommand("partial", constructor=bench_partial_command)]
+    | Annotated[None, tyro.conf.subcommand("distractors", constructor=bench_distractors_command)]
+    | Annotated[None, tyro.conf.subcommand("exploration", constructor=bench_exploration_command)]
+    | Annotated[None, tyro.conf.subcommand("many-tasks", constructor=bench_many_tasks_command)]
+    | Annotated[None, tyro.conf.subcommand("video", constructor=bench_video_command)]
+    | Annotated[None, tyro.conf.subcommand("mazes", constructor=bench_mazes_command)]
+    | Annotated[None, tyro.conf.subcommand("horizons", constructor=bench_horizons_command)]
+)
+
+
+def bench(run: tyro.conf.OmitSubcommandPrefixes[tyro.conf.OmitArgPrefixes[Benchmark]]) -> None:
+    """Measure, and write the lines into benchmarks/results/."""
