@@ -6,8 +6,9 @@ A joint embedding may drop what cannot be predicted; a model that reconstructs h
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.model_cells import Budget, Cell, known, measure_cells
+from benchmarks.model_cells import Budget, Cell, measure_cells
 from benchmarks.planner_cells import TASKS
+from benchmarks.results import choose
 from benchmarks.views import View
 from worldmodels.objectives import PRESETS
 
@@ -20,13 +21,13 @@ def bench_distractors(
 ) -> list[dict[str, Any]]:
     """Lines of the cells that are not in benchmarks/results/distractors.jsonl yet."""
     cells = []
-    for task in known("task", tasks, list(TASKS)):
+    for task in choose("task", tasks, TASKS):
         clean = View().environment(TASKS[task])
         clean.close()
         for amount in amounts:
             view = View(distractors=amount * clean.spec.size)
             condition = f"{amount} × as many" if amount else "clean"
-            for method in known("objective", methods, METHODS):
+            for method in choose("objective", methods, METHODS):
                 for width in widths:
                     parts = {"hidden": width}
                     cells.append(Cell(task, method, condition, PRESETS[method], view, clean.spec.names, parts))

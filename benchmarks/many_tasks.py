@@ -4,6 +4,7 @@ The model explores under runs/many_tasks/; a model that is there is used again. 
 environment rewards, in dm_control's episodes of it. A cell that is in benchmarks/results/many_tasks.jsonl is left out.
 """
 
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,62 +42,64 @@ def bench_many_tasks(
     bodies: Sequence[str], seeds: Sequence[int], methods: Sequence[str], frames: int, updates: int
 ) -> list[dict[str, Any]]:
     """Lines of the cells that are not there yet: `methods` on every task of `bodies`, after `frames` without reward."""
-    for kind, given, expected in (("body", bodies, BODIES), ("method", methods, METHODS)):
-        unknown = sorted(set(given) - set(expected))
-        if unknown:
-            raise results.ResultError(f"{kind} {', '.join(unknown)} is not known. Expected some of {', '.join(expected)}.")
-    lines = []
-    for body in bodies or BODIES:
+    chosen, lines = results.choose("method", methods, METHODS), []
+    for body in results.choose("body", bodies, BODIES):
         for seed in seeds:
             for task in BODIES[body][1]:
-                wanted = [method for method in methods or METHODS if not measured(body, task, method, seed, frames)]
+                cells = {method: cell(body, task, method, seed, frames, updates) for method in chosen}
+                wanted = {method: each for method, each in cells.items() if not results.holds(RESULTS, each)}
                 if wanted:
                     lines += task_lines(body, task, wanted, seed, frames, updates)
     return lines
 
 
-def measured(body: str, task: str, method: str, seed: int, frames: int) -> bool:
-    """Whether a line holds this cell; random's and the simulator's know neither seed nor frames."""
-    cell = key(body, task, method, seed, frames)
-    return any(all(line[name] == value for name, value in cell.items()) for line in results.read_lines(RESULTS))
-
-
-def key(body: str, task: str, method: str, seed: int, frames: int) -> dict[str, Any]:
-    seed, frames = (seed, frames) if method in ("planner", "policy") else (0, 0)
-    return {"body": body, "task": f"dm_control/{body}-{task}-v0", "method": method, "seed": seed, "frames": frames}
+def cell(body: str, task: str, method: str, seed: int, frames: int, updates: int) -> dict[str, Any]:
+    """What a line is known by; random's and the simulator's know neither seed nor frames."""
+    ours = method in ("planner", "policy")
+    return {
+        "benchmark": "many_tasks",
+        "body": body,
+        "task": f"dm_control/{body}-{task}-v0",
+        "method": method,
+        "settings": {"action_repeat": ACTION_REPEAT, "updates": updates if ours else 0},
+        "seed": seed if ours else 0,
+        "frames": frames if ours else 0,
+    }
 
 
 def explored(body: str, seed: int, frames: int) -> tuple[Any, Dataset]:
-    """The body's model and what it was learned from; explored now where it is not there."""
+    """The body's model and what it was learned from; explored now where it is not there, from the beginning if that was cut off."""
     folder = RUNS / f"{body}-{seed}-{frames}"
-    if not (folder / "done").exists():
+    if not folder.exists():
+        aside = folder.with_name(folder.name + ".aside")
+        shutil.rmtree(aside, ignore_errors=True)
         environment = mpc.make(f"dm_control/{body}-{BODIES[body][0]}-v0", action_repeat=ACTION_REPEAT)
         console.print(f"{body}, seed {seed}: {frames} frames without reward", highlight=False)
-        explore(environment, folder, frames=frames, seed=seed)
-        (folder / "done").touch()
+        explore(environment, aside, frames=frames, seed=seed)
+        aside.rename(folder)
     return worldmodels.load(folder / "model"), Dataset.open(folder / "memory")
 
 
-def task_lines(body: str, task: str, methods: Sequence[str], seed: int, frames: int, updates: int) -> list[dict[str, Any]]:
-    """Who acts on one task, and what it returns; critic and policy are imagined for it first."""
+def task_lines(
+    body: str, task: str, cells: dict[str, dict[str, Any]], seed: int, frames: int, updates: int
+) -> list[dict[str, Any]]:
+    """The `cells` of one task by method: who acts, and what it returns; critic and policy are imagined for it first."""
     name, lines = f"dm_control/{body}-{task}-v0", []
     environment = mpc.make(name, action_repeat=ACTION_REPEAT)
     agents: dict[str, Any] = {"random": mpc.RandomAgent(environment.spec)}
     spent = 0.0
-    if {"planner", "policy"} & set(methods):
+    if {"planner", "policy"} & set(cells):
         model, dataset = explored(body, seed, frames)
         learned, spent = imagined(model, dataset, f"{body}.{task}", updates, seed)
         agents |= learned
-    for method in sorted(methods, key=METHODS.index):
+    for method, known in cells.items():
         began, played, episodes = time.process_time(), environment, EPISODES
         if method == "simulator":
             played, episodes = mpc.make(name, action_repeat=ACTION_REPEAT, privileged=True), CEILING_EPISODES
             agents[method] = mpc.PlanningAgent(mpc.simulator(played), mpc.cost(mpc.tasks.lookup(f"{body}.{task}")), CEILING)
         result = mpc.evaluate(played, agents[method], episodes=episodes, seed=HELD_OUT)
         ours, best = method in ("planner", "policy"), best_known(name)
-        line = {"benchmark": "many_tasks", **key(body, task, method, seed, frames), **result.summary()}
-        line["settings"] = {"action_repeat": ACTION_REPEAT, "updates": updates if ours else 0}
-        line["returns"] = np.round(result.returns, 2).tolist()
+        line = {**known, **result.summary(), "returns": np.round(result.returns, 2).tolist()}
         if ours and best is not None and line["return_mean"] >= GOOD * best:
             line["minutes_to_first_good_episode"] = round(spent, 2)
         line["minutes"] = round((spent if ours else 0.0) + (time.process_time() - began) / 60, 2)

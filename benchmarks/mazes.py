@@ -59,13 +59,14 @@ def bench_mazes(
 ) -> list[dict[str, Any]]:
     """Measure every cell, seed by seed and task by task; `resume` leaves out those with a line. The simulator knows one seed, 0."""
     learning, planning, lines = learning or MazeLearning(), planning or MazePlanning(), []
+    chosen = results.choose("method", methods, METHODS)
     for seed in seeds:
         for task in tasks or TASKS:
             ways = list_ways(task, episodes)
-            for method in methods or METHODS:
+            for method in chosen:
                 key = cell_key(task, method, seed, episodes, learning, planning)
                 again = method == "simulator" and seed != seeds[0]
-                if not again and not (resume and known(key)):
+                if not again and not (resume and results.holds(RESULTS, key)):
                     lines.append(cell(key, ways, learning, planning))
     return lines
 
@@ -84,11 +85,6 @@ def cell_key(
         "seed": 0 if simulated else seed,
         "frames": 0 if simulated else learning.frames,
     }
-
-
-def known(key: dict[str, Any]) -> bool:
-    """Whether a line holds this cell."""
-    return any(all(line[name] == value for name, value in key.items()) for line in results.read_lines(RESULTS))
 
 
 def cell(key: dict[str, Any], ways: list[Way], learning: MazeLearning, planning: MazePlanning) -> dict[str, Any]:

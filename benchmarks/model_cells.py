@@ -90,7 +90,7 @@ def measure_cells(benchmark: str, cells: Sequence[Cell], budget: Budget) -> list
                 "seed": seed,
                 "frames": data_of(task).frames,
             }
-            if any(all(old[name] == value for name, value in line.items()) for old in results.read_lines(path)):
+            if results.holds(path, line):
                 continue
             if time.perf_counter() - began > 60 * budget.minutes:
                 console.print(f"{budget.minutes:g} minutes are over: run the command again for the cells that are left")
@@ -102,14 +102,6 @@ def measure_cells(benchmark: str, cells: Sequence[Cell], budget: Budget) -> list
             said = "  ".join(f"{name} {figures[name]:.3g}" for name in SHOWN)
             console.print(f"{cell.task}, {cell.method}, {cell.condition}, seed {seed}: {said}", highlight=False)
     return lines
-
-
-def known(what: str, names: Sequence[str], among: Sequence[str]) -> list[str]:
-    """`names`, or all there are where none is given; `ResultError` for one that is not there."""
-    for name in names:
-        if name not in among:
-            raise results.ResultError(f"{what} {name} is not known. Expected some of {', '.join(among)}.")
-    return list(names or among)
 
 
 def data_of(task: Task) -> worldmodels.Dataset:

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.model_cells import Budget, Cell, known, measure_cells
+from benchmarks.model_cells import Budget, Cell, measure_cells
+from benchmarks.results import choose
 from benchmarks.views import View
 from worldmodels.objectives import PRESETS
 
@@ -20,7 +21,7 @@ METHODS: dict[str, tuple[str, View, dict[str, Any]]] = {
 def bench_partial(methods: Sequence[str], budget: Budget) -> list[dict[str, Any]]:
     """Lines of the cells that are not in benchmarks/results/partial.jsonl yet."""
     cells = []
-    for method in known("model", methods, list(METHODS)):
+    for method in choose("model", methods, METHODS):
         condition, view, parts = METHODS[method]
         cells.append(Cell(TASK, method, condition, PRESETS["vicreg"], view, SEEN, parts))
     return measure_cells("partial", cells, budget)

@@ -4,7 +4,7 @@ import fcntl
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,20 @@ def _checked(line: dict[str, Any]) -> dict[str, Any]:
         raise ResultError(
             f"The result is not finite JSON: {error}. Give plain finite numbers, texts, lists and dicts."
         ) from None
+
+
+def holds(path: str | Path, cell: Mapping[str, Any]) -> bool:
+    """Whether a line of the results file at `path` has all of `cell`'s fields and values."""
+    return any(all(line.get(name) == value for name, value in cell.items()) for line in read_lines(path))
+
+
+def choose(what: str, names: Sequence[str], among: Iterable[str]) -> list[str]:
+    """`names`, or all there are where none is given; `ResultError` for one that is not there."""
+    every = list(among)
+    for name in names:
+        if name not in every:
+            raise ResultError(f"{what} {name} is not known. Expected some of {', '.join(every)}.")
+    return list(names or every)
 
 
 def _cell(line: Mapping[str, Any]) -> str:

@@ -141,6 +141,9 @@ def test_a_task_is_checked_on_the_level_that_pays_it():
     assert state.search.courses[0].states.shape == (1, 7, 1)
     with pytest.raises(TypeError, match="same shape"):
         costs.check(acting.model, acting.cost, tiny.observation())
+    with mpc.Controller(acting, mpc.ControllerSettings(period=tiny.SPEC.seconds_per_step)) as made:
+        made.warm_up(repeats=1)
+        assert made.step(tiny.observation(), 0.0).status.rung is mpc.Rung.PLAN
 
 
 def test_only_what_a_prediction_covers_beyond_its_steps_is_a_leap():

@@ -148,3 +148,8 @@ def test_every_method_plays_a_maze_it_learned(monkeypatch, tmp_path):
     assert [line["method"] for line in lines] == list(mazes.METHODS)
     assert lines[-1]["success_rate"] == 1.0  # the simulator is told the way
     assert len(list(tmp_path.glob("PointMaze_UMaze-v3-1-*/hierarchy/manifest.json"))) == 1  # learned once for all
+
+
+def test_a_method_that_is_not_there_is_refused_rather_than_taken_for_another():
+    with pytest.raises(results.ResultError, match="method two_levels is not known"):
+        mazes.bench_mazes([], ["two_levels"], [1], 1, resume=False)

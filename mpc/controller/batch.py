@@ -10,6 +10,7 @@ import numpy as np
 
 from mpc.agent import PlanningAgent
 from mpc.controller import programs
+from mpc.controller.clocks import settle
 from mpc.controller.configuring import Configuration
 from mpc.controller.controller import ControlDecision, Timing
 from mpc.controller.deciding import DAMAGED, SYMPTOMS
@@ -63,6 +64,7 @@ class BatchController(Configuration):
                 f"deadline={self.settings.deadline} s: one slice for {self.robots} robots takes {least:.4f} s here. "
                 f"Give at least {SLACK * least:.4f} s, or plan with fewer samples or a shorter horizon."
             )
+        settle()
 
     def reset(self, robots: Sequence[int] | None = None) -> None:
         """Forget the plans and latents of some robots, all if not given."""

@@ -4,7 +4,6 @@ Each call of `step` perceives, plans until the deadline, and falls down a ladder
 plan shifted in time, the policy, a safe action. The status names the rung and every fault.
 """
 
-import gc
 import weakref
 from collections import Counter
 from pathlib import Path
@@ -18,7 +17,7 @@ from mpc import costs
 from mpc.agent import PlanningAgent
 from mpc.controller import programs
 from mpc.controller.circumstances import Live
-from mpc.controller.clocks import SimulatedClock, WallClock
+from mpc.controller.clocks import SimulatedClock, WallClock, settle
 from mpc.controller.configuring import Configuration
 from mpc.controller.deciding import Mind, decide, lost
 from mpc.controller.recorder import FlightRecorder
@@ -104,13 +103,12 @@ class Controller(Configuration):
     def warm_up(self, repeats: int = 5) -> None:
         """Compile everything and learn what planning costs; afterwards nothing compiles.
 
-        What lives by then is kept from Python's garbage collector for good (`gc.freeze`): a full collection goes through all of
-        JAX and may hold the loop up for a third of a second.
+        What lives by then is kept from Python's garbage collector for good, in the whole process (`gc.freeze`).
 
         Raises `ControllerError` where the deadline leaves no time for one slice, or the horizon ends before the plan is there.
         """
         if isinstance(self.agent, PlanningAgent):
-            costs.check(self.agent.model, self.agent.cost, self.rules.nothing)
+            costs.check(self.agent.charged, self.agent.cost, self.rules.nothing)
         self._rehearse(repeats)
         deadline, searcher = self.settings.deadline, self.searcher
         if searcher is not None:
@@ -129,8 +127,7 @@ class Controller(Configuration):
                     )
                 self._rehearse(1)
         self.reset()
-        gc.collect()
-        gc.freeze()
+        settle()
 
     def reset(self, observation: Any = None, *, sent: Any = None) -> None:
         """Forget plan and latent. `sent` is the action that the robot has now, zero if not given: the rate holds from there on.
