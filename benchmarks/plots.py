@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.tables import group, mean_and_interval
+from benchmarks.table_text import group, mean_and_interval
 
 # Okabe & Ito's palette, told apart with any colour vision. In a page each colour is a CSS variable of the
 # same name that the theme may lighten; in a file the colour itself is used, dark enough for white, light enough for black.

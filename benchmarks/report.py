@@ -10,7 +10,8 @@ from benchmarks import page
 from benchmarks.page import Panel, missing, paragraph
 from benchmarks.plots import Axis, Series, bar_panel, distinct, line_panel
 from benchmarks.report_curves import learning, open_loop
-from benchmarks.tables import METHOD_NAMES, describe, interval_text, measured, number
+from benchmarks.table_text import describe, interval_text, measured, number
+from benchmarks.tables import METHOD_NAMES
 
 ROW_COLOURS = {"random": "grid", "simulator": "ink", "policy": "green", "gradient": "orange", "cem": "blue"}
 """Word in a row's name -> its colour throughout the page; the first that fits."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from benchmarks import page
 from benchmarks.page import Panel, missing, paragraph
 from benchmarks.plots import Axis, Series, distinct, line_panel
-from benchmarks.tables import measured, number
+from benchmarks.table_text import measured, number
 
 MOST_NAMES = 9  # observed quantities drawn; the rest is only counted
 SMALL = (3.3, 2.1)  # inches

@@ -6,18 +6,24 @@
 """
 
 import csv
-import json
-import math
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeGuard
 
-from scipy import stats
-
+from benchmarks import model_tables
 from benchmarks.provenance import ROOT
 from benchmarks.results import RESULTS, read_lines
+from benchmarks.table_text import (
+    Lines,
+    group,
+    markdown,
+    mean_and_interval,
+    number,
+    plus_minus,
+    provenance,
+    short,
+)
 
 METHOD_NAMES = {
     "random": "Random actions",
@@ -33,8 +39,6 @@ PUBLISHED = ("tdmpc2", "bmpc", "dreamerv3", "sac")
 """Whose figures stand beside ours in the control table."""
 
 _MARKER = re.compile(r"^<!-- (?:table: (?P<name>.*?)|(?P<end>end table)) -->[ \t]*$", re.MULTILINE)
-
-Lines = Sequence[dict]
 
 
 class TableError(ValueError):
@@ -213,7 +217,7 @@ def runtime(lines: Lines) -> str:
     for (task, method), cell in group([line for line in lines if "return_mean" in line], "task", "method").items():
         counts = [number(mean_and_interval(cell, field)[0], None) for field in fields]
         latency = [number(mean_and_interval(cell, field)[0]) for field in times]
-        rows.append([_short(task), method, *counts, plus_minus(cell, "return_mean"), *latency])
+        rows.append([short(task), method, *counts, plus_minus(cell, "return_mean"), *latency])
     counted = ["Decisions", "Exceptions", "Outside limits", "Faults unnamed", "Deadlines missed", "Return ± 95 %"]
     timed = ["Step p50, ms", "Step p99, ms", "Beyond planning p99, ms"]
     return markdown(["Task", "Condition", *counted, *timed], rows) + "\n\n" + _alone(lines) + provenance(lines)
@@ -229,146 +233,9 @@ def _alone(lines: Lines) -> str:
             f"{v:.1e}" if name.startswith("error") and v is not None else number(v)
             for name, v in zip(fields, values, strict=True)
         ]
-        rows.append([_short(task), method, number(values[0], None), *shown[1:]])
+        rows.append([short(task), method, number(values[0], None), *shown[1:]])
     heads = ["Calls", "p50, ms", "p99, ms", "JAX p50, ms", "Error, median", "Error, largest", "Memory, MB more"]
     return markdown(["Task", "What", *heads], rows)
-
-
-def _short(task: str) -> str:
-    return task.removeprefix("dm_control/").removesuffix("-v0")
-
-
-def objectives(lines: Lines) -> str:
-    """One row per task, objective and condition: the return of iCEM on it, and what its diagnostics said."""
-    fields = ("plan_rank_correlation", "effective_rank", "information_x", "prediction_error", "open_loop_error")
-    rows = []
-    for (task, method, condition), cell in group(lines, "task", "method", "condition").items():
-        figures = [number(mean_and_interval(cell, field)[0]) for field in fields]
-        caught = f"{sum(bool(line.get('collapse_caught')) for line in cell)} of {len(cell)}"
-        rows.append([_short(task), method, condition, plus_minus(cell, "return_mean"), *figures, caught])
-    measures = ["Plan ranking", "Effective rank", "Nats in s", "Unexplained", "Open-loop error"]
-    headings = ["Task", "Objective", "Condition", "Return ± 95 %", *measures, "Collapse caught"]
-    return markdown(headings, sorted(rows)) + provenance(lines)
-
-
-def partial(lines: Lines) -> str:
-    """One row per model: its return, and what share that is of the return with everything in sight."""
-    return _beside(lines, "Model", "Of the full state's", lambda line: line["method"] == "full-state", ())
-
-
-def distractors(lines: Lines) -> str:
-    """One row per objective, width and amount of noise: its return, and what share of its own return without noise."""
-    return _beside(lines, "Objective", "Of the clean return", lambda line: line["condition"] == "clean", ("method", "hidden"))
-
-
-def _beside(lines: Lines, kind: str, share: str, reference: Callable[[dict], bool], alike: Sequence[str]) -> str:
-    """Rows of models, each beside the reference with the same task and fields `alike`."""
-    lines = [{**line, "hidden": str(line["settings"].get("hidden", ""))} for line in lines]
-    references = group([line for line in lines if reference(line)], "task", *alike)
-    fields = ("plan_rank_correlation", "effective_rank", "prediction_error", "open_loop_error")
-    rows = []
-    for (task, method, hidden, condition), cell in group(lines, "task", "method", "hidden", "condition").items():
-        whole = references.get(tuple(_text(cell[0].get(field, "")) for field in ("task", *alike)), ())
-        reached, best = (mean_and_interval(each, "return_mean")[0] for each in (cell, whole))
-        of = f"{number(100 * reached / best, 2)} %" if reached is not None and best else "—"
-        figures = [number(mean_and_interval(cell, field)[0]) for field in fields]
-        rows.append([_short(task), method, hidden, condition, plus_minus(cell, "return_mean"), of, *figures, str(len(cell))])
-    measures = ["Plan ranking", "Effective rank", "Unexplained", "Open-loop error", "Seeds"]
-    headings = ["Task", kind, "Hidden", "Condition", "Return ± 95 %", share, *measures]
-    rows.sort(key=lambda row: (row[:3], row[3] != "clean", row[3]))
-    return markdown(headings, rows, drop_empty=True) + provenance(lines)
-
-
-LOADERS = ("device", "loader")
-
-
-def training(lines: Lines) -> str:
-    """One row per workload and method of `bench training`: updates, beside the twin's and the machine's matmul rate."""
-    columns = {
-        "Updates a second": "updates_per_second",
-        "Over PyTorch": "speedup_over_pytorch",
-        "Share of the roofline": "roofline_fraction",
-        "Matmul, GFLOP/s": "matmul_gflops",
-        "Compile, s": "compile_seconds",
-        "Busy elsewhere": "busy_elsewhere",
-    }
-    return _figures([line for line in lines if line["method"] not in LOADERS], columns)
-
-
-def training_loader(lines: Lines) -> str:
-    """One row per workload and source of windows of `bench loader`."""
-    columns = {"Updates a second": "updates_per_second", "Windows read a second": "loader_windows_per_second"}
-    return _figures([line for line in lines if line["method"] in LOADERS], columns)
-
-
-def _figures(lines: Lines, columns: dict[str, str]) -> str:
-    """One row per task and method, of fields by their headings."""
-    rows = [
-        [task, method, *(number(mean_and_interval(cell, field)[0]) for field in columns.values())]
-        for (task, method), cell in group(lines, "task", "method").items()
-    ]
-    if not rows:
-        return "*No results yet.*"
-    return markdown(["Workload", "Method", *columns], rows, drop_empty=True) + provenance(lines)
-
-
-def many_tasks(lines: Lines) -> str:
-    """One row per task: random, the simulator, and a model without reward by its frames, planning and reacting."""
-    found = group(lines, "method", "frames")
-    columns = sorted(found, key=lambda column: (int(column[1]), column[0]))
-    rows = []
-    for (task,), cell in group(lines, "task").items():
-        said = (plus_minus([line for line in cell if line in found[column]], "return_mean") for column in columns)
-        soonest = min(
-            (line["minutes_to_first_good_episode"] for line in cell if "minutes_to_first_good_episode" in line), default=None
-        )
-        rows.append([_short(task), *said, number(soonest)])
-    names = [method.capitalize() + (f", {int(frames):,} frames" if int(frames) else "") for method, frames in columns]
-    return markdown(["Task", *names, "Minutes to a good episode"], rows) + provenance(lines)
-
-
-def exploration(lines: Lines) -> str:
-    """One row per task and frames: the share of states that each way of acting visited."""
-    methods = ("disagreement", "pink", "random")
-    rows = []
-    for (task, frames), cell in group(lines, "task", "frames").items():
-        shares = [plus_minus([line for line in cell if line["method"] == method], "coverage") for method in methods]
-        rows.append([_short(task), f"{int(frames):,}", *shares, str(len({line["seed"] for line in cell}))])
-    return markdown(["Task", "Frames", "Disagreement", "Pink noise", "White noise", "Seeds"], rows) + provenance(lines)
-
-
-def video(lines: Lines) -> str:
-    """One row per codec and size of frame, the mean over tasks."""
-    fields = ("kept_percent", "written_per_second", "read_per_second")
-    rows = [
-        [method, json.loads(settings)["size"], *(number(mean_and_interval(cell, field)[0]) for field in fields)]
-        for (method, settings), cell in group(lines, "method", "settings").items()
-    ]
-    rows = [[method, f"{size} × {size}", *figures] for method, size, *figures in rows]
-    return markdown(["Codec", "Frames", "Kept, %", "Written a second", "Read a second"], rows) + provenance(lines)
-
-
-def mazes(lines: Lines) -> str:
-    """One row per maze and method: goals reached, over seeds, how long it took where they were, and a decision."""
-    rows = []
-    for (task, method), cell in group(lines, "task", "method").items():
-        fields = ("seconds_to_goal", "decision_ms_p50", "decision_ms_mean", "learning_minutes")
-        seconds, median, mean, learning = (number(mean_and_interval(cell, field)[0]) for field in fields)
-        played = f"{len(cell)} × {cell[0]['settings']['episodes']}"
-        rows.append([task, method, plus_minus(cell, "success_rate"), seconds, median, mean, played, learning])
-    headings = ["Maze", "Method", "Goals reached ± 95 %", "Seconds", "Decision p50, ms", "mean, ms", "Seeds × ways"]
-    return markdown([*headings, "Minutes to learn"], rows) + provenance(lines)
-
-
-def horizons(lines: Lines) -> str:
-    """One row per maze and level: metres that the predicted position is off, by seconds ahead."""
-    times = sorted({line["seconds"] for line in lines})
-    shown = [min(times, key=lambda time: abs(time - wanted)) for wanted in (0.2, 0.4, 1.0, 2.0, 3.0)]
-    rows = []
-    for (task, method), cell in group(lines, "task", "method").items():
-        errors = [plus_minus([line for line in cell if line["seconds"] == time], "prediction_error") for time in shown]
-        rows.append([task, method, *errors])
-    return markdown(["Maze", "Predicted by", *(f"{time:g} s" for time in shown)], rows) + provenance(lines)
 
 
 def _chosen(lines: Lines, task: str, method: str, frames: int) -> Lines:
@@ -392,109 +259,15 @@ TABLES: dict[str, Callable[[Lines], str]] = {
     "planners-short": planners_short,
     "control": control,
     "runtime": runtime,
-    "mazes": mazes,
-    "horizons": horizons,
-    "objectives": objectives,
-    "partial": partial,
-    "distractors": distractors,
-    "training": training,
-    "training-loader": training_loader,
-    "many_tasks": many_tasks,
-    "exploration": exploration,
-    "video": video,
+    "mazes": model_tables.mazes,
+    "horizons": model_tables.horizons,
+    "objectives": model_tables.objectives,
+    "partial": model_tables.partial,
+    "distractors": model_tables.distractors,
+    "training": model_tables.training,
+    "training-loader": model_tables.training_loader,
+    "many_tasks": model_tables.many_tasks,
+    "exploration": model_tables.exploration,
+    "video": model_tables.video,
 }
 """Marker name -> what writes the table from the lines of `benchmarks/results/NAME.jsonl`; a dash ends the file's name."""
-
-
-def group(lines: Lines, *fields: str) -> dict[tuple[str, ...], list[dict]]:
-    """Lines that agree in `fields` (compared as text, a dict by its JSON)."""
-    groups: dict[tuple[str, ...], list[dict]] = {}
-    for line in lines:
-        groups.setdefault(tuple(_text(line.get(field, "")) for field in fields), []).append(line)
-    return groups
-
-
-def mean_and_interval(cell: Lines, metric: str) -> tuple[float | None, float | None]:
-    """Mean of `metric` over the lines of a cell and the half-width of its 95 % interval; (None, None) where unmeasured.
-
-    Over several seeds the interval is Student's t of their values; one line alone keeps the interval it
-    measured over its episodes. A value that is not finite makes the mean NaN: a failed seed is not left out.
-    """
-    measured = [line for line in cell if line.get(metric) is not None]
-    if not measured:
-        return None, None
-    values = [float(line[metric]) for line in measured]
-    mean = sum(values) / len(values)
-    if len(values) == 1:
-        return mean, measured[0].get(metric.removesuffix("_mean") + "_ci95")
-    variance = sum((value - mean) ** 2 for value in values) / (len(values) - 1)
-    return mean, float(stats.t.ppf(0.975, len(values) - 1)) * math.sqrt(variance / len(values))
-
-
-def plus_minus(cell: Lines, metric: str) -> str:
-    """`760 ± 25`, both at the digits the interval supports; `—` where unmeasured."""
-    return interval_text(*mean_and_interval(cell, metric))
-
-
-def interval_text(mean: float | None, interval: float | None) -> str:
-    """`760 ± 25`; whole numbers from 10 up, two decimals below."""
-    if mean is None or interval is None or not math.isfinite(mean) or not math.isfinite(interval):
-        return number(mean, 3)
-    decimals = 0 if abs(mean) >= 10 or interval >= 10 else 2
-    return f"{mean:,.{decimals}f} ± {interval:,.{decimals}f}"
-
-
-def number(value: float | None, significant: int | None = 3) -> str:
-    """`value` for people: so many significant digits (None: a whole number), thousands apart, `—` where unmeasured."""
-    if value is None:
-        return "—"
-    if not math.isfinite(value):
-        return "not finite"
-    if significant is None or value == 0:
-        return f"{value:,.0f}"
-    decimals = max(0, significant - 1 - math.floor(math.log10(abs(value))))
-    text = f"{value:,.{decimals}f}"
-    return text.rstrip("0") if abs(value) < 0.1 else text
-
-
-def measured(value: Any) -> TypeGuard[float]:
-    """Whether `value` is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]], drop_empty: bool = False) -> str:
-    """A markdown table, figures to the right; `drop_empty` leaves out columns in which nothing was measured."""
-    kept = [i for i in range(len(headings)) if not drop_empty or any(row[i] not in ("—", "") for row in rows)]
-    figures = [all(re.match(r"[-\d—]|not finite", row[i]) for row in rows) for i in kept]
-    lines = [[headings[i] for i in kept], ["---:" if right else "---" for right in figures]]
-    lines += [[row[i].replace("|", "\\|") for i in kept] for row in rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def provenance(lines: Lines) -> str:
-    """A line under the table: which commits and machines the figures come from."""
-    commits = sorted({str(line["commit"]) for line in lines if line.get("commit")})
-    machines = sorted({_machine(line["machine"]) for line in lines if line.get("machine")})
-    if not commits and not machines:
-        return ""
-    parts = [f"commit {', '.join(commits)}" if commits else "", f"on {'; '.join(machines)}" if machines else ""]
-    return f"\n\n*Measured at {' '.join(part for part in parts if part)}.*"
-
-
-def describe(value: object) -> str:
-    """A setting, version list or machine as words: `cores 2, memory_gb 8`."""
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {describe(part)}" for name, part in value.items() if part is not None)
-    return ", ".join(map(describe, value)) if isinstance(value, list | tuple) else str(value)
-
-
-def _machine(machine: object) -> str:
-    """What decides speed: the accelerator or processor, and the cores."""
-    if not isinstance(machine, dict):
-        return str(machine)
-    names = [str(machine[name]) for name in ("accelerator", "cpu") if machine.get(name)]
-    return ", ".join([*names, f"{machine['cores']} cores"] if machine.get("cores") else names)
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)

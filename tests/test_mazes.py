@@ -9,7 +9,7 @@ import pytest
 
 import mpc
 import worldmodels
-from benchmarks import maze_learning, mazes, results, tables
+from benchmarks import maze_learning, mazes, model_tables, results
 from benchmarks.horizons import errors_ahead
 from benchmarks.maze_learning import MazeLearning
 from benchmarks.maze_map import GRID, Maze, cells, distances_to, look_up
@@ -132,7 +132,7 @@ def test_measured_cells_are_left_out_and_the_simulator_is_measured_once(monkeypa
     assert measure(resume=True) == []
     other = measure(resume=True, learning=MazeLearning(codes=4))  # other settings, other cells; the simulator learns nothing
     assert [(line["method"], line["seed"]) for line in other] == [("two_level", 1), ("two_level", 2)]
-    assert "| here | two_level | 0.50 ± 0.00 |" in tables.mazes(results.read_lines(mazes.RESULTS)[:3])
+    assert "| here | two_level | 0.50 ± 0.00 |" in model_tables.mazes(results.read_lines(mazes.RESULTS)[:3])
 
 
 @pytest.mark.slow

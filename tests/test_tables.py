@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import plots, tables
+from benchmarks import model_tables, plots, table_text, tables
 from benchmarks.provenance import ROOT
 from benchmarks.speed_plot import plot_speed
 from benchmarks.tables import TableError, update
@@ -123,7 +123,7 @@ def test_models_stand_beside_what_they_are_compared_with():
         return CELL | {"method": method, "condition": condition, "return_mean": value, "settings": {"hidden": hidden}}
 
     noisy = shown(
-        tables.distractors(
+        model_tables.distractors(
             [
                 line("vicreg", "4 × as many", 128, 570.0),
                 line("vicreg", "clean", 64, 100.0),
@@ -142,14 +142,14 @@ def test_models_stand_beside_what_they_are_compared_with():
     assert [row["Of the clean return"] for row in noisy] == ["—", "100 %", "95 %", "100 %"]
     assert [row["Seeds"] for row in noisy] == ["1", "2", "1", "1"]
     hidden = [CELL | {"method": m, "condition": "", "return_mean": v} for m, v in (("full-state", 600.0), ("stack", 450.0))]
-    assert [row["Of the full state's"] for row in shown(tables.partial(hidden))] == ["100 %", "75 %"]
+    assert [row["Of the full state's"] for row in shown(model_tables.partial(hidden))] == ["100 %", "75 %"]
 
 
 def test_updates_and_loaders_have_tables_of_their_own():
     lines = [CELL | {"method": method, "updates_per_second": 10.0} for method in ("sailplan", "pytorch", "device", "loader")]
-    assert [row["Method"] for row in shown(tables.training(lines))] == ["sailplan", "pytorch"]
-    assert [row["Method"] for row in shown(tables.training_loader(lines))] == ["device", "loader"]
-    assert tables.training_loader(lines[:2]) == "*No results yet.*"
+    assert [row["Method"] for row in shown(model_tables.training(lines))] == ["sailplan", "pytorch"]
+    assert [row["Method"] for row in shown(model_tables.training_loader(lines))] == ["device", "loader"]
+    assert model_tables.training_loader(lines[:2]) == "*No results yet.*"
 
 
 def test_the_speed_plot_shows_workloads_with_peers(tmp_path):
@@ -223,7 +223,7 @@ def test_the_committed_pages_have_only_known_tables():
      (0.04, 3, "0.04"), (18600.0, None, "18,600"), (-9.96, 2, "-10.0")],
 )  # fmt: skip
 def test_numbers(value, significant, text):
-    assert tables.number(value, significant) == text
+    assert table_text.number(value, significant) == text
 
 
 def test_planner_plot_has_a_panel_for_each_task_and_a_name_for_each_method(tmp_path):

@@ -1,0 +1,139 @@
+"""The tables of world models, of hierarchies and of what is learned without reward; see `benchmarks.tables`."""
+
+import json
+from collections.abc import Callable, Sequence
+
+from benchmarks.table_text import Lines, group, markdown, mean_and_interval, number, plus_minus, provenance, short, text_of
+
+
+def objectives(lines: Lines) -> str:
+    """One row per task, objective and condition: the return of iCEM on it, and what its diagnostics said."""
+    fields = ("plan_rank_correlation", "effective_rank", "information_x", "prediction_error", "open_loop_error")
+    rows = []
+    for (task, method, condition), cell in group(lines, "task", "method", "condition").items():
+        figures = [number(mean_and_interval(cell, field)[0]) for field in fields]
+        caught = f"{sum(bool(line.get('collapse_caught')) for line in cell)} of {len(cell)}"
+        rows.append([short(task), method, condition, plus_minus(cell, "return_mean"), *figures, caught])
+    measures = ["Plan ranking", "Effective rank", "Nats in s", "Unexplained", "Open-loop error"]
+    headings = ["Task", "Objective", "Condition", "Return ± 95 %", *measures, "Collapse caught"]
+    return markdown(headings, sorted(rows)) + provenance(lines)
+
+
+def partial(lines: Lines) -> str:
+    """One row per model: its return, and what share that is of the return with everything in sight."""
+    return _beside(lines, "Model", "Of the full state's", lambda line: line["method"] == "full-state", ())
+
+
+def distractors(lines: Lines) -> str:
+    """One row per objective, width and amount of noise: its return, and what share of its own return without noise."""
+    return _beside(lines, "Objective", "Of the clean return", lambda line: line["condition"] == "clean", ("method", "hidden"))
+
+
+def _beside(lines: Lines, kind: str, share: str, reference: Callable[[dict], bool], alike: Sequence[str]) -> str:
+    """Rows of models, each beside the reference with the same task and fields `alike`."""
+    lines = [{**line, "hidden": str(line["settings"].get("hidden", ""))} for line in lines]
+    references = group([line for line in lines if reference(line)], "task", *alike)
+    fields = ("plan_rank_correlation", "effective_rank", "prediction_error", "open_loop_error")
+    rows = []
+    for (task, method, hidden, condition), cell in group(lines, "task", "method", "hidden", "condition").items():
+        whole = references.get(tuple(text_of(cell[0].get(field, "")) for field in ("task", *alike)), ())
+        reached, best = (mean_and_interval(each, "return_mean")[0] for each in (cell, whole))
+        of = f"{number(100 * reached / best, 2)} %" if reached is not None and best else "—"
+        figures = [number(mean_and_interval(cell, field)[0]) for field in fields]
+        rows.append([short(task), method, hidden, condition, plus_minus(cell, "return_mean"), of, *figures, str(len(cell))])
+    measures = ["Plan ranking", "Effective rank", "Unexplained", "Open-loop error", "Seeds"]
+    headings = ["Task", kind, "Hidden", "Condition", "Return ± 95 %", share, *measures]
+    rows.sort(key=lambda row: (row[:3], row[3] != "clean", row[3]))
+    return markdown(headings, rows, drop_empty=True) + provenance(lines)
+
+
+LOADERS = ("device", "loader")
+
+
+def training(lines: Lines) -> str:
+    """One row per workload and method of `bench training`: updates, beside the twin's and the machine's matmul rate."""
+    columns = {
+        "Updates a second": "updates_per_second",
+        "Over PyTorch": "speedup_over_pytorch",
+        "Share of the roofline": "roofline_fraction",
+        "Matmul, GFLOP/s": "matmul_gflops",
+        "Compile, s": "compile_seconds",
+        "Busy elsewhere": "busy_elsewhere",
+    }
+    return _figures([line for line in lines if line["method"] not in LOADERS], columns)
+
+
+def training_loader(lines: Lines) -> str:
+    """One row per workload and source of windows of `bench loader`."""
+    columns = {"Updates a second": "updates_per_second", "Windows read a second": "loader_windows_per_second"}
+    return _figures([line for line in lines if line["method"] in LOADERS], columns)
+
+
+def _figures(lines: Lines, columns: dict[str, str]) -> str:
+    """One row per task and method, of fields by their headings."""
+    rows = [
+        [task, method, *(number(mean_and_interval(cell, field)[0]) for field in columns.values())]
+        for (task, method), cell in group(lines, "task", "method").items()
+    ]
+    if not rows:
+        return "*No results yet.*"
+    return markdown(["Workload", "Method", *columns], rows, drop_empty=True) + provenance(lines)
+
+
+def many_tasks(lines: Lines) -> str:
+    """One row per task: random, the simulator, and a model without reward by its frames, planning and reacting."""
+    found = group(lines, "method", "frames")
+    columns = sorted(found, key=lambda column: (int(column[1]), column[0]))
+    rows = []
+    for (task,), cell in group(lines, "task").items():
+        said = (plus_minus([line for line in cell if line in found[column]], "return_mean") for column in columns)
+        soonest = min(
+            (line["minutes_to_first_good_episode"] for line in cell if "minutes_to_first_good_episode" in line), default=None
+        )
+        rows.append([short(task), *said, number(soonest)])
+    names = [method.capitalize() + (f", {int(frames):,} frames" if int(frames) else "") for method, frames in columns]
+    return markdown(["Task", *names, "Minutes to a good episode"], rows) + provenance(lines)
+
+
+def exploration(lines: Lines) -> str:
+    """One row per task and frames: the share of states that each way of acting visited."""
+    methods = ("disagreement", "pink", "random")
+    rows = []
+    for (task, frames), cell in group(lines, "task", "frames").items():
+        shares = [plus_minus([line for line in cell if line["method"] == method], "coverage") for method in methods]
+        rows.append([short(task), f"{int(frames):,}", *shares, str(len({line["seed"] for line in cell}))])
+    return markdown(["Task", "Frames", "Disagreement", "Pink noise", "White noise", "Seeds"], rows) + provenance(lines)
+
+
+def video(lines: Lines) -> str:
+    """One row per codec and size of frame, the mean over tasks."""
+    fields = ("kept_percent", "written_per_second", "read_per_second")
+    rows = [
+        [method, json.loads(settings)["size"], *(number(mean_and_interval(cell, field)[0]) for field in fields)]
+        for (method, settings), cell in group(lines, "method", "settings").items()
+    ]
+    rows = [[method, f"{size} × {size}", *figures] for method, size, *figures in rows]
+    return markdown(["Codec", "Frames", "Kept, %", "Written a second", "Read a second"], rows) + provenance(lines)
+
+
+def mazes(lines: Lines) -> str:
+    """One row per maze and method: goals reached, over seeds, how long it took where they were, and a decision."""
+    rows = []
+    for (task, method), cell in group(lines, "task", "method").items():
+        fields = ("seconds_to_goal", "decision_ms_p50", "decision_ms_mean", "learning_minutes")
+        seconds, median, mean, learning = (number(mean_and_interval(cell, field)[0]) for field in fields)
+        played = f"{len(cell)} × {cell[0]['settings']['episodes']}"
+        rows.append([task, method, plus_minus(cell, "success_rate"), seconds, median, mean, played, learning])
+    headings = ["Maze", "Method", "Goals reached ± 95 %", "Seconds", "Decision p50, ms", "mean, ms", "Seeds × ways"]
+    return markdown([*headings, "Minutes to learn"], rows) + provenance(lines)
+
+
+def horizons(lines: Lines) -> str:
+    """One row per maze and level: metres that the predicted position is off, by seconds ahead."""
+    times = sorted({line["seconds"] for line in lines})
+    shown = [min(times, key=lambda time: abs(time - wanted)) for wanted in (0.2, 0.4, 1.0, 2.0, 3.0)]
+    rows = []
+    for (task, method), cell in group(lines, "task", "method").items():
+        errors = [plus_minus([line for line in cell if line["seconds"] == time], "prediction_error") for time in shown]
+        rows.append([task, method, *errors])
+    return markdown(["Maze", "Predicted by", *(f"{time:g} s" for time in shown)], rows) + provenance(lines)
