@@ -1,5 +1,6 @@
 """An agent that plans at several levels: everywhere that a `PlanningAgent` goes, it goes too."""
 
+import math
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ from mpc.costs import TaskCost
 from mpc.errors import HierarchyError
 from mpc.hierarchy.planner import HierarchicalPlanner
 from mpc.hierarchy.problem import HierarchicalProblem, Level, squared_distance
-from planners import pytree
+from planners import pytree, static
 from worldmodels import Abstraction
 
 
@@ -40,11 +41,13 @@ class HierarchicalAgent(PlanningAgent):
       manner: what the levels below the uppermost pay of their own beside their subgoals, such as `mpc.effort()`; nothing unless given.
       distances: for each model of `upper`, (latent reached, latent aimed at) -> scalar: what the level below pays for a missed subgoal,
         such as a `TemporalDistance` learned on that model; the mean squared difference unless given.
+      reach: for each model of `upper`, how much of that distance may be missed: subgoals out of reach are replaced (`Level.reach`).
     """
 
     upper: tuple[Abstraction, ...] = ()
     manner: TaskCost | None = None
     distances: tuple[Any, ...] = ()
+    reach: tuple[float, ...] = static(default=())
 
     def __post_init__(self):
         super().__post_init__()
@@ -56,10 +59,12 @@ class HierarchicalAgent(PlanningAgent):
             raise HierarchyError(
                 f"{len(self.planner.planners)} planners for {1 + len(self.upper)} models: expected one each, the lowest level's first."
             )
-        if self.distances and len(self.distances) != len(self.upper):
-            raise HierarchyError(
-                f"{len(self.distances)} distances for {len(self.upper)} models above the lowest: expected one each, or none."
-            )
+        for name in ("distances", "reach"):
+            given = getattr(self, name)
+            if given and len(given) != len(self.upper):
+                raise HierarchyError(
+                    f"{len(given)} {name} for {len(self.upper)} models above the lowest: expected one each, or none."
+                )
         for index, (below, above) in enumerate(zip((self.model, *self.upper), self.upper, strict=False), 1):
             if not _same(below, above.lower):
                 raise HierarchyError(
@@ -99,7 +104,8 @@ class HierarchicalAgent(PlanningAgent):
             )
             distance = self.distances[index - 1] if self.distances else squared_distance
             problem = own.problem(key=jax.random.fold_in(key, index))
-            levels.append(Level(problem, model.lift, distance, stride=model.stride))
+            reach = self.reach[index - 1] if self.reach else math.inf
+            levels.append(Level(problem, model.lift, distance, stride=model.stride, reach=reach))
         return HierarchicalProblem(tuple(levels), _example(self.model))
 
 
