@@ -88,9 +88,12 @@ def nearest(middles: Any, place: Any) -> Any:
     return ((place[..., None, :] - middles) ** 2).sum(-1).argmin(-1)
 
 
-def metres(reached: Float[Array, " 3"], aimed: Float[Array, " 3"]) -> Float[Array, ""]:
-    """From place to place."""
-    return jnp.sqrt(((reached - aimed)[:2] ** 2).sum() + 1e-6)
+@pytree
+class Metres:
+    """From place to place: how far a subgoal is missed, between latents of `Rooms`."""
+
+    def __call__(self, reached: Float[Array, " 3"], aimed: Float[Array, " 3"]) -> Float[Array, ""]:
+        return jnp.sqrt(((reached - aimed)[:2] ** 2).sum() + 1e-6)
 
 
 def count_rooms(lower: Any, episodes: Sequence[Episode], middles: np.ndarray, stride: int) -> Rooms:

@@ -20,7 +20,7 @@ import mpc
 import planners
 import worldmodels
 from benchmarks import mazes, results
-from benchmarks.door_rooms import MovesToGoal, Rooms, count_rooms, likeliest, metres, moves_to, nearest
+from benchmarks.door_rooms import Metres, MovesToGoal, Rooms, count_rooms, likeliest, moves_to, nearest
 from benchmarks.maze_learning import RUNS
 from benchmarks.maze_map import FIRST, Maze, Way, cells, distances_to, look_up, maze_of
 from worldmodels import manifest
@@ -196,4 +196,4 @@ def make_agent(method: str, rooms: Rooms, way: Way, settings: DoorSettings) -> m
     elites = max(4, settings.samples // 8)
     lower = planners.ICEM(2 * settings.stride, samples=settings.samples, iterations=settings.iterations, elites=elites, keep=4)
     planner = mpc.HierarchicalPlanner((lower, upper), replan=(settings.replan,))
-    return mpc.HierarchicalAgent(rooms.lower, cost, planner, futures=settings.futures, upper=(believed,), distances=(metres,))
+    return mpc.HierarchicalAgent(rooms.lower, cost, planner, futures=settings.futures, upper=(believed,), distances=(Metres(),))
