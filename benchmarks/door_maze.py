@@ -11,7 +11,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium import spaces
-from gymnasium_robotics.envs.maze.point_maze import PointMazeEnv
+from gymnasium_robotics.envs.maze.point_maze import PointMazeEnv  # pyright: ignore[reportMissingImports]
 
 MAP = [
     [1, 1, 1, 1, 1, 1, 1, 1, 1],

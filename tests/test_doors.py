@@ -74,6 +74,9 @@ def test_rooms_are_counted_as_they_were_gone_through_and_seen():
     for noise, known in ((0.1, -1.0), (0.24, -1.0), (0.26, 1.0), (0.9, 1.0)):
         np.testing.assert_allclose(rooms.predict(start, jnp.asarray(east), jnp.array([noise])), [1.0, 2.0, known])
     np.testing.assert_allclose(rooms.predict(start, jnp.asarray(2), jnp.array([0.5])), [0.0, 2.0, 0.0])  # no way west
+    for known, noise in ((-1.0, 0.125), (1.0, 0.625)):
+        after = {"door": jnp.array([known]), "observation": jnp.array([1.0, 2.0, 0.0, 0.0])}
+        np.testing.assert_allclose(rooms.infer_noise(start, jnp.asarray(east), after), [noise])
     drawn = np.asarray(rooms.draw_noise(8, 3, key=jax.random.key(0)))
     np.testing.assert_allclose(np.sort(drawn[..., 0], 0), np.repeat((np.arange(8) + 0.5)[:, None] / 8, 3, 1))
 
