@@ -214,10 +214,10 @@ class Run:
         learner = self.learner._replace(model=model)
         capacity = 1 << 15
         buffer = Buffer.from_episodes(Episodes(self.environment.spec, tuple(known)), settings.length, capacity=capacity)
-        key = jax.random.fold_in(jax.random.key(self.seed), self.learned)
+        key, wonder = jax.random.fold_in(jax.random.key(self.seed), self.learned), jnp.float32(curiosity(known))
         terms: dict[str, Any] = {}
         for subkey in jax.random.split(key, max(1, round(wanted / CHUNK))):
-            learner, terms = improve(learner, buffer, jnp.float32(self.discount), subkey, settings=settings, count=CHUNK)
+            learner, terms = improve(learner, buffer, jnp.float32(self.discount), wonder, subkey, settings=settings, count=CHUNK)
         self.learner = learner
         losses = {name: float(value) for name, value in terms.items()}
         if not all(map(np.isfinite, losses.values())):
@@ -284,8 +284,21 @@ def with_normalisers(model: Any, episodes: list[Episode]) -> Any:
     """`model` with observations and costs scaled by their spread, costs never by much less than by their largest."""
     model = jax.tree.map(lambda leaf: leaf, model)
     model.normaliser.fit(np.concatenate([np.asarray(model.spec.flatten(episode.observations)) for episode in episodes]))
-    costs = np.concatenate([episode.costs for episode in episodes if episode.costs is not None])
-    scale = max(float(costs.std()), COST_SHARE * float(np.abs(costs).max()))
-    model.cost_normaliser.mean[...] = jnp.full((1,), float(costs.mean()), jnp.float32)
-    model.cost_normaliser.scale[...] = jnp.full((1,), scale if scale > 0 else 1.0, jnp.float32)
+    mean, _, scale = spread_of_costs(episodes)
+    model.cost_normaliser.mean[...] = jnp.full((1,), mean, jnp.float32)
+    model.cost_normaliser.scale[...] = jnp.full((1,), scale, jnp.float32)
     return model
+
+
+def spread_of_costs(episodes: list[Episode]) -> tuple[float, float, float]:
+    """Mean and deviation of all costs, and their scale: the deviation, or a share of the largest where that is more."""
+    costs = np.concatenate([episode.costs for episode in episodes if episode.costs is not None])
+    deviation, largest = float(costs.std()), float(np.abs(costs).max())
+    return float(costs.mean()), deviation, max(deviation, COST_SHARE * (largest if largest > 0 else 1.0))
+
+
+def curiosity(episodes: list[Episode]) -> float:
+    """The weight of novelty: by how much the costs' deviation falls short of their scale; none where costs or endings tell
+    decisions apart."""
+    _, deviation, scale = spread_of_costs(episodes)
+    return 0.0 if any(episode.terminated for episode in episodes) else scale - deviation
