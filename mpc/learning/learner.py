@@ -113,7 +113,7 @@ def model_losses(
     policy: Policy,
     window: Window,
     discount: Float[Array, ""],
-    curiosity: Float[Array, ""],
+    curiosity: float | Float[Array, ""],
     settings: LearnerSettings,
     key: Array,
 ) -> tuple[dict[str, Array], Float[Array, "B L+1 D"]]:
@@ -201,13 +201,17 @@ def improve(
     learner: Learner,
     buffer: Buffer,
     discount: Float[Array, ""],
-    curiosity: Float[Array, ""],
     key: Array,
     *,
+    curiosity: float | Float[Array, ""] = 0.0,
     settings: LearnerSettings,
     count: int,
 ) -> tuple[Learner, dict[str, Array]]:
-    """`count` updates on windows drawn from `buffer`, and the mean of every loss over them."""
+    """`count` updates on windows drawn from `buffer`, and the mean of every loss over them.
+
+    Args:
+      curiosity: what a deviation of novelty is worth to the critic, in units of cost.
+    """
     graph, params, rest = nnx.split((learner.model, learner.critic, learner.continuation), nnx.Param, ...)
     policy_graph, policy_params, policy_rest = nnx.split(learner.policy, nnx.Param, ...)
     target_graph, target_params, target_rest = nnx.split(learner.target, nnx.Param, ...)
