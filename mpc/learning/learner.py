@@ -91,7 +91,7 @@ class Learner(NamedTuple):
 def new_learner(spec: Spec, settings: LearnerSettings, *, seed: int = 0) -> Learner:
     """Untrained networks and fresh optimisers."""
     s = settings
-    model = JEPA(spec, seed=seed, latent=s.latent, hidden=s.hidden)
+    model = JEPA(spec, seed=seed, latent=s.latent, hidden=s.hidden, periodic=True)
     critic, target = (Critic(s.latent, spec, hidden=s.critic_hidden, seed=seed + 1) for _ in range(2))
     continuation = Continuation(s.latent, spec, seed=seed + 2)
     policy = Policy(s.latent, spec, seed=seed + 3, hidden=s.policy_hidden)
@@ -216,11 +216,12 @@ def improve(
     policy_graph, policy_params, policy_rest = nnx.split(learner.policy, nnx.Param, ...)
     target_graph, target_params, target_rest = nnx.split(learner.target, nnx.Param, ...)
     optimizer = _optimizer(settings)
+    rarity = buffer.rarity(settings.length)
 
     def update(carry, key):
         params, policy_params, target_params, (model_state, policy_state), spread = carry
         window_key, action_key, policy_key, recent_key = jax.random.split(key, 4)
-        window = buffer.sample(settings.batch, settings.length, key=window_key)
+        window = buffer.sample(settings.batch, settings.length, weights=rarity, key=window_key)
         target = nnx.merge(target_graph, target_params, target_rest)
         policy = nnx.merge(policy_graph, policy_params, policy_rest)
 
