@@ -11,7 +11,7 @@ from benchmarks.table_text import group, mean_and_interval, short
 
 PICTURES = ROOT / "docs" / "images"
 METHODS = {"planner": "blue", "policy": "orange", "compiled": "green"}
-AXES = {"frames": Axis("frames", True), "minutes": Axis("minutes", True)}
+AXES = {"frames": (1000, Axis("thousand frames", True)), "minutes": (1, Axis("minutes", True))}
 COLUMNS = 4
 
 
@@ -27,30 +27,30 @@ def _plot(lines: Sequence[dict], field: str, path: Path) -> Path:
     tasks = list(dict.fromkeys(line["task"] for line in lines if line["method"] not in FIXED))
     with drawing() as make_figure:
         rows = -(-len(tasks) // COLUMNS)
-        figure = make_figure(figsize=(2.7 * COLUMNS, 0.5 + 2.1 * rows), layout="constrained")
+        figure = make_figure(figsize=(2.7 * COLUMNS, 0.9 + 2.1 * rows), layout="constrained")
         panels = figure.subplots(rows, COLUMNS, squeeze=False).flat
         for axes, task in zip(panels, tasks, strict=False):
             _draw(axes, task, [line for line in lines if line["task"] == task], field)
         for axes in list(panels)[len(tasks) :]:
             axes.set_axis_off()
         legend = {name: one for axes in figure.axes for one, name in zip(*axes.get_legend_handles_labels(), strict=True)}
-        figure.legend(legend.values(), legend.keys(), loc="outside upper center", ncols=len(legend))
+        figure.legend(legend.values(), legend.keys(), loc="outside upper center", ncols=COLUMNS)
         write(figure, path)
     return path
 
 
 def _draw(axes: Any, task: str, lines: Sequence[dict], field: str) -> None:
-    series = []
+    series, (unit, x_axis) = [], AXES[field]
     for accelerator, part in group_by_accelerator([line for line in lines if line["method"] in METHODS]).items():
         for (method,), cells in group(part, "method").items():
             points = [
-                (mean_and_interval(cell, field)[0] or 0.0, *mean_and_interval(cell, "return_mean"))
+                ((mean_and_interval(cell, field)[0] or 0.0) / unit, *mean_and_interval(cell, "return_mean"))
                 for cell in group(cells, "frames").values()
             ]
             x, y, interval = zip(*sorted(points), strict=True)
             look = {"colour": METHODS[method], "line": "--" if accelerator else "-", "marker": "o"}
             series.append(Series(f"{method}, {accelerator}" if accelerator else method, x, y, interval=interval, **look))
-    draw_lines(axes, series, AXES[field], Axis("return", from_zero=True))
+    draw_lines(axes, series, x_axis, Axis("return", from_zero=True))
     published = read_published(REFERENCES)
     levels = {name: published.get((name, task), ()) for name in PUBLISHED[:2]}
     levels["true simulator"] = [line for line in lines if line["method"] == "simulator"]
