@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, PyTree
 
@@ -19,7 +18,7 @@ from worldmodels.encoders.memory import remember
 from worldmodels.errors import SpecError
 from worldmodels.latent_variables import LATENT_VARIABLES
 from worldmodels.networks import MLP
-from worldmodels.normaliser import Normaliser, turns
+from worldmodels.normaliser import Normaliser
 from worldmodels.norms import NORMS, check_norm
 from worldmodels.predictors import PREDICTORS, stacked
 from worldmodels.spec import DiscreteAction, Spec
@@ -45,8 +44,8 @@ class JEPASettings:
       noise: none, gaussian, sparse or quantised (`worldmodels.latent_variables`): what stands for what cannot be known.
       noise_size: components of it, or codes where quantised.
       members: predictors in an ensemble, each trained on its share of every batch.
-      periodic: whether the sine and cosine of what may be an angle without end, in radians, are seen beside it, so that it
-        looks the same every turn. The data decide what may be (`worldmodels.normaliser.turns`).
+      periodic: whether vectors are seen with the sine and cosine of each number beside it, so that an angle in radians that
+        turns without end looks the same every turn.
       actions: given; latent, where z stands for them and none is looked at; or translated, where a network says which z an
         action amounts to (`worldmodels.action_free`).
     """
@@ -109,7 +108,6 @@ class JEPA(Uncertain, nnx.Module):
         s, rngs = self.settings, nnx.Rngs(seed)
         actions = self.action_size
         self.normaliser = Normaliser(spec.size)
-        self.turns = nnx.Variable(jnp.zeros(spec.size)) if s.periodic else None
         self.cost_normaliser = Normaliser(1)
         self.eyes = nnx.Dict({name: Convolution(dict(spec.observation)[name], s.hidden, rngs=rngs) for name in spec.images})
         seen = spec.size * (3 if s.periodic else 1) + s.hidden * len(spec.images)
@@ -141,12 +139,6 @@ class JEPA(Uncertain, nnx.Module):
     def context(self) -> int:
         """Steps of a window before its latents know what they would know in the middle of an episode."""
         return {"none": 0, "stack": self.settings.history - 1, "recurrent": self.settings.history}[self.settings.memory]
-
-    def fit_scales(self, observations: np.ndarray) -> None:
-        """Take the scales of what is observed from data [N, O], flattened, step after step; not trained by gradients."""
-        self.normaliser.fit(observations)
-        if self.turns is not None:
-            self.turns[...] = jnp.asarray(turns(observations), jnp.float32)
 
     def start(self, observation: dict[str, Array]) -> Any:
         seen = self._see(self.spec.flatten(observation), {name: observation[name] for name in self.spec.images})
@@ -213,7 +205,7 @@ class JEPA(Uncertain, nnx.Module):
         return jax.nn.one_hot(action, self.spec.action.n) if isinstance(self.spec.action, DiscreteAction) else action
 
     def _see(self, flat: Float[Array, "*B O"], frames: dict[str, Array]) -> Float[Array, "*B S"]:
-        turned = [] if self.turns is None else [self.turns[...] * jnp.sin(flat), self.turns[...] * jnp.cos(flat)]
+        turned = [jnp.sin(flat), jnp.cos(flat)] if self.settings.periodic else []
         return jnp.concatenate([self.normaliser(flat), *turned, *(eye(frames[name]) for name, eye in self.eyes.items())], -1)
 
     def _encoded(self, looked_at: Float[Array, "*B R"]) -> Float[Array, "*B D"]:

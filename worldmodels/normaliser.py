@@ -5,8 +5,6 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-STEP = 1.0  # radians from one decision to the next, beyond which a turn is not followed
-
 
 class Normaliser(nnx.Module):
     """Subtract the mean and divide by the standard deviation seen in the data; not trained by gradients."""
@@ -28,9 +26,3 @@ class Normaliser(nnx.Module):
         scale = flat.std(0)
         self.mean[...] = jnp.asarray(flat.mean(0), jnp.float32)
         self.scale[...] = jnp.asarray(np.where(scale < floor, 1.0, scale), jnp.float32)
-
-
-def turns(data: np.ndarray) -> np.ndarray:
-    """For each column of `data` [N, D], step after step, whether it moves further than a turn in small steps: in radians, an angle without end."""
-    steps = np.abs(np.diff(data, axis=0))
-    return (np.ptp(data, axis=0) > 2 * np.pi) & (np.quantile(steps, 0.99, axis=0) < STEP)

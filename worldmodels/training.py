@@ -237,12 +237,12 @@ def _with_normalisers(model: JEPA, episodes: Sequence[Episode] | Stream, *, know
     if isinstance(episodes, Stream):
         observations, paid = episodes.rows()
         if model.spec.size and not known:
-            model.fit_scales(observations)
+            model.normaliser.fit(observations)
         if episodes.has_costs:
             model.cost_normaliser.fit(paid[:, None])
         return model
     if model.spec.size and not known:
-        model.fit_scales(np.concatenate([np.asarray(model.spec.flatten(episode.observations)) for episode in episodes]))
+        model.normaliser.fit(np.concatenate([np.asarray(model.spec.flatten(episode.observations)) for episode in episodes]))
     costs = [episode.costs for episode in episodes if episode.costs is not None]
     if costs:
         model.cost_normaliser.fit(np.concatenate(costs)[:, None])

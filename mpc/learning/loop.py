@@ -290,7 +290,7 @@ def learn(
 def with_normalisers(model: Any, episodes: list[Episode]) -> Any:
     """`model` with observations and costs scaled by their spread, costs never by much less than by their largest."""
     model = jax.tree.map(lambda leaf: leaf, model)
-    model.fit_scales(np.concatenate([np.asarray(model.spec.flatten(episode.observations)) for episode in episodes]))
+    model.normaliser.fit(np.concatenate([np.asarray(model.spec.flatten(episode.observations)) for episode in episodes]))
     costs = costs_of(episodes)
     scale = max(float(costs.std()), COST_SHARE * float(np.abs(costs).max()))
     model.cost_normaliser.mean[...] = jnp.full((1,), float(costs.mean()), jnp.float32)
