@@ -262,7 +262,7 @@ def bench_mazes_command(
 def bench_doors_command(
     methods: tuple[str, ...] = (),
     seeds: tuple[int, ...] = (1, 2, 3),
-    episodes: int = 20,
+    episodes: int = 60,
     resume: bool = False,
     picture: bool = False,
     json_file: JSONFile = None,
@@ -270,7 +270,7 @@ def bench_doors_command(
     """A maze whose door is open by chance, into benchmarks/results/mazes.jsonl; needs the mazes extra.
 
     Args:
-        methods: two_level, which plans under chance, and two_level_mean, which takes the likeliest for certain; both if not given.
+        methods: two_level, which plans under chance, two_level_mean, which takes the likeliest for certain, and simulator; all if not given.
         seeds: of what is learned, which is kept under runs/mazes. The ways to go are the same for all.
         episodes: ways that each method goes.
         resume: leave out cells that are in the file.

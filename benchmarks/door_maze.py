@@ -1,5 +1,7 @@
 """`benchmarks.door_maze:PointMaze_Door-v0`: the body and physics of the PointMazes, and a door that is open by chance.
 
+In `PointMaze_DoorOpen-v0` and `PointMaze_DoorClosed-v0` it always or never is.
+
 A ring of corridors. The short way from one upper corner to the other leads through a door at its far end; the long way goes round below.
 Whether the door is open is drawn at the start of each episode and cannot be seen but from the rooms beside it.
 """
@@ -9,7 +11,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium import spaces
-from gymnasium_robotics.envs.maze.point_maze import PointMazeEnv
+from gymnasium_robotics.envs.maze.point_maze import PointMazeEnv  # pyright: ignore[reportMissingImports]
 
 MAP = [
     [1, 1, 1, 1, 1, 1, 1, 1, 1],
@@ -25,23 +27,23 @@ class PointMazeDoor(PointMazeEnv):
     """Observes, beside what a PointMaze does, {"door": [1]}: 0 until it was seen, then 1 for open and -1 for closed."""
 
     DOOR = (1, 6)  # row and column, a wall on the map
-    OPEN = 0.6  # how often it is open
 
-    def __init__(self, **settings: Any):
+    def __init__(self, chance: float = 0.6, **settings: Any):
+        """`chance`: how often the door is open."""
         super().__init__(maze_map=MAP, **settings)
-        self.open, self.seen = False, False
+        self.chance, self.open, self.seen = chance, False, False
         self.observation_space = spaces.Dict(
             {**self.observation_space.spaces, "door": spaces.Box(-1.0, 1.0, (1,), np.float64)}  # type: ignore[attr-defined]
         )
 
     def reset(self, *, seed: int | None = None, **settings: Any):
         self.seen = False
-        super().reset(seed=seed, **settings)
-        self.open = bool(self.np_random.random() < self.OPEN)
+        _, info = super().reset(seed=seed, **settings)
+        self.open = bool(self.np_random.random() < self.chance)
         door = self.model.geom(f"block_{self.DOOR[0]}_{self.DOOR[1]}")
         door.contype, door.conaffinity = (0, 0) if self.open else (1, 1)
         door.rgba[3] = 0.2 if self.open else 1.0
-        point, info = self.point_env.reset(seed=seed)  # again, beside the door as it is now
+        point, _ = self.point_env.reset(seed=seed)  # again, beside the door as it is now
         return self._get_obs(point), info
 
     def _get_obs(self, point_obs: np.ndarray) -> dict[str, np.ndarray]:
@@ -51,4 +53,5 @@ class PointMazeDoor(PointMazeEnv):
         return {**super()._get_obs(point_obs), "door": np.array([known])}
 
 
-gymnasium.register("PointMaze_Door-v0", f"{__name__}:PointMazeDoor", max_episode_steps=FRAMES)
+for name, how in {"Door": {}, "DoorOpen": {"chance": 1.0}, "DoorClosed": {"chance": 0.0}}.items():
+    gymnasium.register(f"PointMaze_{name}-v0", f"{__name__}:PointMazeDoor", max_episode_steps=FRAMES, kwargs=how)

@@ -72,6 +72,14 @@ class Rooms:
         spread = (jnp.arange(futures) + 0.5) / futures
         return jax.vmap(lambda key: jax.random.permutation(key, spread), out_axes=1)(jax.random.split(key, horizon))[..., None]
 
+    def infer_noise(
+        self, latent: Float[Array, " 3"], action: Int[Array, ""], next_observation: dict[str, Array]
+    ) -> Float[Array, " 1"]:
+        """The middle of what leads to seeing what was seen."""
+        odds = self.odds[*self.at(latent), action]
+        seen = self.at(self.start(next_observation))[1]
+        return (jnp.cumsum(odds) - odds / 2)[seen][None]
+
     def features(self, latent: Array) -> Float[Array, " 3"]:
         return latent
 

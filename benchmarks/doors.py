@@ -1,7 +1,8 @@
 """`sailplan bench doors`: a maze with a door that is open by chance, by two levels, under chance and as if the likeliest were certain.
 
 `two_level` draws what may be seen of the door for each future, and takes the moves that are fewest on average; `two_level_mean` takes the
-likeliest for certain, and is the same in all else. Lines go into benchmarks/results/mazes.jsonl.
+likeliest for certain, and is the same in all else. `simulator` is told whether the door is open: the ceiling. Lines go into
+benchmarks/results/mazes.jsonl.
 """
 
 import hashlib
@@ -27,7 +28,7 @@ from worldmodels import manifest
 
 TASK = "PointMaze_Door-v0"
 ID = f"benchmarks.door_maze:{TASK}"
-METHODS = ("two_level", "two_level_mean")
+METHODS = ("two_level", "two_level_mean", "simulator")
 console = Console()
 
 
@@ -61,34 +62,45 @@ class DoorSettings:
 def bench_doors(
     methods: Sequence[str], seeds: Sequence[int], episodes: int, *, resume: bool, settings: DoorSettings | None = None
 ) -> list[dict[str, Any]]:
-    """Measure every cell; `resume` leaves out those with a line."""
+    """Measure every cell; `resume` leaves out those with a line. The simulator knows one seed, 0."""
     settings, lines = settings or DoorSettings(), []
     chosen = results.choose("method", methods, METHODS)
     ways = door_ways(episodes)
     for seed in seeds:
         for method in chosen:
-            key = {
-                "benchmark": "mazes",
-                "task": TASK,
-                "method": method,
-                "settings": {"episodes": episodes} | asdict(settings),
-                "seed": seed,
-                "frames": settings.frames,
-            }
-            if not (resume and results.holds(mazes.RESULTS, key)):
+            key = cell_key(method, seed, episodes, settings)
+            again = method == "simulator" and seed != seeds[0]
+            if not again and not (resume and results.holds(mazes.RESULTS, key)):
                 lines.append(cell(key, ways, settings))
     return lines
 
 
+def cell_key(method: str, seed: int, episodes: int, settings: DoorSettings) -> dict[str, Any]:
+    """What a line is known by."""
+    simulated = method == "simulator"
+    how = {"action_repeat": settings.action_repeat} | asdict(mazes.MazePlanning()) if simulated else asdict(settings)
+    return {
+        "benchmark": "mazes",
+        "task": TASK,
+        "method": method,
+        "settings": {"episodes": episodes} | how,
+        "seed": 0 if simulated else seed,
+        "frames": 0 if simulated else settings.frames,
+    }
+
+
 def cell(key: dict[str, Any], ways: list[Way], settings: DoorSettings) -> dict[str, Any]:
     """Play all ways by one method and write its line."""
-    rooms, minutes = learned_rooms(key["seed"], settings)
+    simulated = key["method"] == "simulator"
+    rooms, minutes = (None, 0.0) if simulated else learned_rooms(key["seed"], settings)
     began, times, seconds, opened = time.perf_counter(), [], [], []
-    made = environment(settings)
+    made = mpc.make(ID, action_repeat=settings.action_repeat, privileged=True) if simulated else environment(settings)
     for way in ways:
-        taken = mazes.play(made, make_agent(key["method"], rooms, way, settings), way, times)[0]
-        seconds.append(None if taken is None else round(taken * made.spec.seconds_per_step, 3))
+        made.reset(way.seed)
         opened.append(is_open(made))
+        agent = told_agent(opened[-1], way, settings) if rooms is None else make_agent(key["method"], rooms, way, settings)
+        taken = mazes.play(made, agent, way, times)[0]
+        seconds.append(None if taken is None else round(taken * made.spec.seconds_per_step, 3))
     made.close()
     reached = [value for value in seconds if value is not None]
     console.print(f"{TASK}, seed {key['seed']}, {key['method']}: {len(reached)} of {len(ways)} goals reached", highlight=False)
@@ -161,7 +173,7 @@ def door_ways(episodes: int) -> list[Way]:
     open_, closed = door_maps()
     (door,) = cells(open_)[~(cells(open_)[:, None] == cells(closed)).all(-1).any(-1)]
     made, ways = mpc.make(ID), []
-    chance = made._env.unwrapped.OPEN  # type: ignore[attr-defined]
+    chance = made._env.unwrapped.chance  # type: ignore[attr-defined]
     for seed in count(FIRST):
         seen = made.reset(seed)
         way = Way(seed, np.asarray(seen["achieved_goal"]), np.asarray(seen["desired_goal"]))
@@ -197,3 +209,13 @@ def make_agent(method: str, rooms: Rooms, way: Way, settings: DoorSettings) -> m
     lower = planners.ICEM(2 * settings.stride, samples=settings.samples, iterations=settings.iterations, elites=elites, keep=4)
     planner = mpc.HierarchicalPlanner((lower, upper), replan=(settings.replan,))
     return mpc.HierarchicalAgent(rooms.lower, cost, planner, futures=settings.futures, upper=(believed,), distances=(Metres(),))
+
+
+def told_agent(is_open: bool, way: Way, settings: DoorSettings) -> mpc.PlanningAgent:
+    """One level on the true physics of a maze whose door is as it is, told the metres to go."""
+    true = mpc.make(
+        ID.replace("Door-", "DoorOpen-" if is_open else "DoorClosed-"), action_repeat=settings.action_repeat, privileged=True
+    )
+    agent = mazes.simulated_agent(true, door_maps()[not is_open], way, mazes.MazePlanning())
+    true.close()
+    return agent

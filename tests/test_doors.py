@@ -74,6 +74,9 @@ def test_rooms_are_counted_as_they_were_gone_through_and_seen():
     for noise, known in ((0.1, -1.0), (0.24, -1.0), (0.26, 1.0), (0.9, 1.0)):
         np.testing.assert_allclose(rooms.predict(start, jnp.asarray(east), jnp.array([noise])), [1.0, 2.0, known])
     np.testing.assert_allclose(rooms.predict(start, jnp.asarray(2), jnp.array([0.5])), [0.0, 2.0, 0.0])  # no way west
+    for known, noise in ((-1.0, 0.125), (1.0, 0.625)):
+        after = {"door": jnp.array([known]), "observation": jnp.array([1.0, 2.0, 0.0, 0.0])}
+        np.testing.assert_allclose(rooms.infer_noise(start, jnp.asarray(east), after), [noise])
     drawn = np.asarray(rooms.draw_noise(8, 3, key=jax.random.key(0)))
     np.testing.assert_allclose(np.sort(drawn[..., 0], 0), np.repeat((np.arange(8) + 0.5)[:, None] / 8, 3, 1))
 
@@ -121,12 +124,13 @@ def test_a_door_is_seen_from_beside_it_alone_and_holds_when_it_is_closed():
 
 
 @pytest.mark.slow
-def test_both_methods_play_what_was_learned_once(monkeypatch, tmp_path):
+def test_every_method_plays_and_both_levels_are_learned_once(monkeypatch, tmp_path):
     pytest.importorskip("gymnasium_robotics")
     monkeypatch.setattr(mazes, "RESULTS", tmp_path / "mazes.jsonl")
     monkeypatch.setattr(doors, "RUNS", tmp_path)
     settings = replace(doors.DoorSettings(), frames=4_000, updates=4, batch=8, latent=8, hidden=16, samples=16, iterations=1)
     lines = doors.bench_doors([], [1], 1, resume=False, settings=settings)
     assert [line["method"] for line in lines] == list(doors.METHODS) and len(lines[0]["open"]) == 1
+    assert lines[-1]["success_rate"] == 1.0  # the simulator is told the way
     assert len(list(tmp_path.glob("PointMaze_Door-v0-1-*/model/manifest.json"))) == 1
     assert doors.bench_doors([], [1], 1, resume=True, settings=settings) == []

@@ -1,7 +1,7 @@
 """An agent that plans at several levels: everywhere that a `PlanningAgent` goes, it goes too."""
 
 import math
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from mpc.errors import HierarchyError
 from mpc.hierarchy.planner import HierarchicalPlanner
 from mpc.hierarchy.problem import HierarchicalProblem, Level, squared_distance
 from planners import pytree, static
-from worldmodels import Abstraction
+from worldmodels import WorldModel
 
 
 @pytree
@@ -29,6 +29,24 @@ class NoCost:
         return jnp.zeros(())
 
 
+class UpperModel(WorldModel, Protocol):
+    """A world model on top of another: what a `worldmodels.Abstraction` is."""
+
+    @property
+    def lower(self) -> WorldModel:
+        """The model below."""
+        ...
+
+    @property
+    def stride(self) -> int:
+        """Steps of `lower` in one step."""
+        ...
+
+    def lift(self, latent: Any) -> Any:
+        """This level's latent, of one of the level below."""
+        ...
+
+
 @pytree
 class HierarchicalAgent(PlanningAgent):
     """Plans abstract actions through the uppermost model so that the task is cheap there, and at each level below what brings them about.
@@ -37,14 +55,14 @@ class HierarchicalAgent(PlanningAgent):
     the uppermost level pays. Where the levels stand shows in `state.search.courses`.
 
     Attributes:
-      upper: the models above `model`, each made by `worldmodels.abstract` on the one before.
+      upper: the models above `model`, each made on the one before, as `worldmodels.abstract` does.
       manner: what the levels below the uppermost pay of their own beside their subgoals, such as `mpc.effort()`; nothing unless given.
       distances: for each model of `upper`, (latent reached, latent aimed at) -> scalar: what the level below pays for a missed subgoal,
         such as a `TemporalDistance` learned on that model; the mean squared difference unless given.
       reach: for each model of `upper`, how much of that distance may be missed: subgoals out of reach are replaced (`Level.reach`).
     """
 
-    upper: tuple[Abstraction, ...] = ()
+    upper: tuple[UpperModel, ...] = ()
     manner: TaskCost | None = None
     distances: tuple[Any, ...] = ()
     reach: tuple[float, ...] = static(default=())
