@@ -6,6 +6,8 @@ CLOCKS = {"PointMaze_UMaze-v3": 3.0, "PointMaze_Medium-v3": 6.0, "PointMaze_Larg
 """Seconds until an episode ends."""
 BESIDE = ("one_level", "one_level_critic", "two_level_mean")
 """What two levels are held against."""
+UPPER = ("upper_horizon", "upper_samples", "upper_iterations", "replan", "leaps")
+"""Settings that one level does not have, so that it is the same under any."""
 
 
 def mazes(lines: Lines) -> str:
@@ -22,8 +24,11 @@ def mazes(lines: Lines) -> str:
 
 def differences(lines: Lines) -> str:
     """One row per maze and method beside two levels: what these reach more, and save, seed by seed on the same ways."""
+    shared = [
+        line | {"settings": {name: value for name, value in line["settings"].items() if name not in UPPER}} for line in lines
+    ]
     rows = []
-    for (task, _), alike in group(lines, "task", "settings").items():
+    for (task, _), alike in group(shared, "task", "settings").items():
         found = {(line["method"], line["seed"]): line for line in alike}
         for other in BESIDE:
             cell = [
@@ -37,7 +42,9 @@ def differences(lines: Lines) -> str:
             if cell:
                 figures = [interval_text(*mean_and_interval(cell, field)) for field in ("reached", "saved")]
                 rows.append([task, other, *figures, str(len(cell))])
-    return markdown(["Maze", "Two levels beside", "Goals more ± 95 %", "Seconds saved ± 95 %", "Seeds"], sorted(rows))
+    return markdown(
+        ["Maze", "Two levels beside", "Goals more ± 95 %", "Seconds saved ± 95 %", "Seeds"], sorted(rows)
+    ) + provenance(lines)
 
 
 def on_the_way(line: dict) -> float:
