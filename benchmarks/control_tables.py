@@ -20,12 +20,25 @@ RESAMPLES = 2000
 Pick = Callable[[str], Lines]
 
 
+SUITE = "dm_control/"
+"""The tasks that others published, and that are averaged over."""
+
+
 def control(lines: Lines) -> str:
-    """A table for each kind of machine the runs were on, those with the most frames first."""
+    """A table for each kind of machine dm_control's tasks were learned on, those with the most frames first."""
+    return _tables([line for line in lines if line["task"].startswith(SUITE)])
+
+
+def gymnasium(lines: Lines) -> str:
+    """The same of Gymnasium's own tasks, whose returns have no common scale."""
+    return _tables([line for line in lines if not line["task"].startswith(SUITE)], averaged=False)
+
+
+def _tables(lines: Lines, averaged: bool = True) -> str:
     learned = [line for line in lines if line["method"] not in FIXED]
     fixed = [line for line in lines if line["method"] in FIXED]
     parts = sorted(group_by_accelerator(learned).items(), key=lambda part: -max(line["frames"] for line in part[1]))
-    return "\n\n".join(_table(accelerator, [*fixed, *part]) for accelerator, part in parts) if parts else _table("", fixed)
+    return "\n\n".join(_table(name, [*fixed, *part], averaged) for name, part in parts or [("", fixed)])
 
 
 def group_by_accelerator(lines: Lines) -> dict[str, list[dict]]:
@@ -36,7 +49,7 @@ def group_by_accelerator(lines: Lines) -> dict[str, list[dict]]:
     return found
 
 
-def _table(accelerator: str, lines: Lines) -> str:
+def _table(accelerator: str, lines: Lines, averaged: bool) -> str:
     """One row per task: random, the true simulator, planner and policy by frames, and what others published; then over all."""
     published = read_published(REFERENCES)
     frames = sorted({line["frames"] for line in lines if line["method"] == "planner"})
@@ -50,7 +63,7 @@ def _table(accelerator: str, lines: Lines) -> str:
     ]
     tasks = list(dict.fromkeys(line["task"] for line in lines))
     rows = [[short(task), *(plus_minus(pick(task), "return_mean") for _, pick in columns)] for task in tasks]
-    for name, aggregate in (("mean", mean), ("interquartile mean", interquartile_mean)):
+    for name, aggregate in (("mean", mean), ("interquartile mean", interquartile_mean)) if averaged else ():
         rows.append([name, *(interval_text(*aggregate([pick(task) for task in tasks])) for _, pick in columns)])
     where = f"On one {accelerator}, which all runs shared" if accelerator else "On one core a run"
     minutes = [line["minutes"] for line in lines if frames and (line["method"], line["frames"]) == ("planner", frames[-1])]
@@ -59,7 +72,8 @@ def _table(accelerator: str, lines: Lines) -> str:
         if minutes
         else ""
     )
-    note = f"\n\n*{where}.{spent} Others' figures: benchmarks/references/dmc_returns.csv, with their sources.*"
+    others = " Others' figures: benchmarks/references/dmc_returns.csv, with their sources." if averaged else ""
+    note = f"\n\n*{where}.{spent}{others}*"
     return markdown(["Task", *(name for name, _ in columns)], rows, drop_empty=True) + note + provenance(lines)
 
 

@@ -204,6 +204,7 @@ TABLES: dict[str, Callable[[Lines], str]] = {
     "planners": planners,
     "planners-short": planners_short,
     "control": control_tables.control,
+    "control-gymnasium": control_tables.gymnasium,
     "runtime": runtime,
     "mazes": model_tables.mazes,
     "horizons": model_tables.horizons,

@@ -192,7 +192,7 @@ def test_no_results_yet(tmp_path):
     [
         (
             PAGE.format(name="dmeo"),
-            r"line 3: unknown table 'dmeo'. Known tables: control, demo, .*speed",
+            r"line 3: unknown table 'dmeo'. Known tables: control, .*demo, .*speed",
         ),
         ("<!-- table: demo -->\nrows\n", "never closed"),
         ("<!-- table: demo -->\n<!-- table: speed -->\n<!-- end table -->\n", "line 2.*still open"),
@@ -262,6 +262,11 @@ def test_control_has_a_table_for_each_kind_of_machine_and_pictures(tmp_path):
     assert rows_of(core)["cheetah-run"][0] == "10 ± 5"
     assert rows_of(core)["cheetah-run"][1].startswith("250 ± ")
     assert "25 to 25" in core
+    other = {**control_line("x", "planner", 25_000, -4.0), "task": "Reacher-v5"}
+    assert "Reacher-v5" not in control_tables.control([*lines, other])
+    alone = rows_of(control_tables.gymnasium([*lines, other]))
+    assert list(alone) == ["Task", "---", "Reacher-v5"]
+    assert alone["Reacher-v5"][0] == "-4.00 ± 5.00"
     pictures = plot_control(lines, tmp_path)
     assert sorted(each.name for each in tmp_path.iterdir()) == ["control-frames.svg", "control-minutes.svg"]
     for picture in pictures:
