@@ -8,7 +8,17 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from benchmarks.table_text import Lines, interval_text, markdown, mean_and_interval, plus_minus, provenance, short
+from benchmarks.table_text import (
+    Lines,
+    group,
+    interval_text,
+    markdown,
+    mean_and_interval,
+    number,
+    plus_minus,
+    provenance,
+    short,
+)
 
 REFERENCES = Path(__file__).parent / "references" / "dmc_returns.csv"
 PUBLISHED = ("tdmpc2", "bmpc", "dreamerv3", "sac")
@@ -27,6 +37,13 @@ SUITE = "dm_control/"
 def control(lines: Lines) -> str:
     """A table for each kind of machine dm_control's tasks were learned on, those with the most frames first."""
     return _tables([line for line in lines if line["task"].startswith(SUITE)])
+
+
+def short_control(lines: Lines) -> str:
+    """The first of these tables, at the most frames alone."""
+    lines = [line for line in lines if line["task"].startswith(SUITE)]
+    most = max((line["frames"] for line in lines), default=0)
+    return _tables([line for line in lines if line["method"] in FIXED or line["frames"] == most])
 
 
 def gymnasium(lines: Lines) -> str:
@@ -75,6 +92,21 @@ def _table(accelerator: str, lines: Lines, averaged: bool) -> str:
     others = " Others' figures: benchmarks/references/dmc_returns.csv, with their sources." if averaged else ""
     note = f"\n\n*{where}.{spent}{others}*"
     return markdown(["Task", *(name for name, _ in columns)], rows, drop_empty=True) + note + provenance(lines)
+
+
+def surprise(lines: Lines) -> str:
+    """One row per task and way of going on after the mass doubled: return, share of always' return and of its updates."""
+    always = group([line for line in lines if line["method"] == "always"], "task")
+    rows = []
+    for (task, method), cell in group(lines, "task", "method").items():
+        figures = []
+        for field in ("return_mean", "updates"):
+            ours, whole = (mean_and_interval(each, field)[0] for each in (cell, always.get((task,), ())))
+            figures.append(f"{number(100 * ours / whole, 3)} %" if ours is not None and whole else "—")
+        before = number(mean_and_interval(cell, "return_before")[0])
+        rows.append([short(task), method, before, plus_minus(cell, "return_mean"), *figures, str(len(cell))])
+    heads = ["Task", "Learns", "Before", "Return after", "Of always' return", "Of its updates", "Seeds"]
+    return markdown(heads, rows) + provenance(lines)
 
 
 def mean(cells: Sequence[Lines]) -> tuple[float | None, float | None]:

@@ -204,6 +204,8 @@ TABLES: dict[str, Callable[[Lines], str]] = {
     "planners": planners,
     "planners-short": planners_short,
     "control": control_tables.control,
+    "control-short": control_tables.short_control,
+    "surprise": control_tables.surprise,
     "control-gymnasium": control_tables.gymnasium,
     "runtime": runtime,
     "mazes": model_tables.mazes,
