@@ -1,6 +1,8 @@
 """The tables of hierarchies in mazes; see `benchmarks.tables`."""
 
-from benchmarks.table_text import Lines, group, interval_text, markdown, mean_and_interval, number, plus_minus, provenance
+import numpy as np
+
+from benchmarks.table_text import Lines, group, markdown, mean_and_interval, number, plus_minus, provenance
 
 CLOCKS = {"PointMaze_UMaze-v3": 3.0, "PointMaze_Medium-v3": 6.0, "PointMaze_Large-v3": 8.0, "PointMaze_Door-v0": 4.8}
 """Seconds until an episode ends."""
@@ -23,7 +25,10 @@ def mazes(lines: Lines) -> str:
 
 
 def differences(lines: Lines) -> str:
-    """One row per maze and method beside two levels: what these reach more, and save, seed by seed on the same ways."""
+    """One row per maze and method beside two levels: what these reach more and save on the same ways, by seeds and by ways.
+
+    Over seeds the interval is of what was learned, on these ways; over ways, of the means over these seeds.
+    """
     shared = [
         line | {"settings": {name: value for name, value in line["settings"].items() if name not in UPPER}} for line in lines
     ]
@@ -31,26 +36,33 @@ def differences(lines: Lines) -> str:
     for (task, _), alike in group(shared, "task", "settings").items():
         found = {(line["method"], line["seed"]): line for line in alike}
         for other in BESIDE:
-            cell = [
-                {
-                    "reached": line["success_rate"] - found[other, seed]["success_rate"],
-                    "saved": on_the_way(found[other, seed]) - on_the_way(line),
-                }
-                for (method, seed), line in found.items()
-                if method == "two_level" and (other, seed) in found
-            ]
-            if cell:
-                figures = [interval_text(*mean_and_interval(cell, field)) for field in ("reached", "saved")]
-                rows.append([task, other, *figures, str(len(cell))])
-    return markdown(
-        ["Maze", "Two levels beside", "Goals more ± 95 %", "Seconds saved ± 95 %", "Seeds"], sorted(rows)
-    ) + provenance(lines)
+            seeds = sorted(seed for method, seed in found if method == "two_level" and (other, seed) in found)
+            if seeds:
+                more = [each_way(found["two_level", seed]) - each_way(found[other, seed]) for seed in seeds]
+                by_seeds, by_ways = np.mean(more, 1), np.mean(more, 0)
+                figures = [_mean(by, column, sign) for column, sign in ((0, 1), (1, -1)) for by in (by_seeds, by_ways)]
+                rows.append([task, other, *figures, f"{len(seeds)} × {len(by_ways)}"])
+    headings = [
+        "Maze",
+        "Two levels beside",
+        "Goals more, by seeds",
+        "by ways",
+        "Seconds saved, by seeds",
+        "by ways",
+        "Seeds × ways",
+    ]
+    return markdown(headings, sorted(rows)) + provenance(lines)
 
 
-def on_the_way(line: dict) -> float:
-    """Mean seconds of a way; one that misses the goal lasts until the clock runs out."""
+def each_way(line: dict) -> np.ndarray:
+    """[W, 2], whether each way's goal was reached, and the seconds it took: until the clock runs out where it was not."""
     clock = CLOCKS[line["task"]]
-    return sum(clock if taken is None else taken for taken in line["seconds"]) / len(line["seconds"])
+    return np.array([[taken is not None, clock if taken is None else taken] for taken in line["seconds"]], float)
+
+
+def _mean(differences: np.ndarray, column: int, sign: int) -> str:
+    """Of a column of [N, 2], with its interval."""
+    return plus_minus([{"value": sign * value} for value in differences[:, column]], "value")
 
 
 def horizons(lines: Lines) -> str:
