@@ -15,7 +15,7 @@ UPPER = ("upper_horizon", "upper_samples", "upper_iterations", "replan", "leaps"
 def mazes(lines: Lines) -> str:
     """One row per maze and method: goals reached, over seeds, how long it took where they were, and a decision."""
     rows = []
-    for (task, method), cell in group(lines, "task", "method").items():
+    for (task, method, _), cell in group(alike(lines), "task", "method", "settings").items():
         fields = ("seconds_to_goal", "decision_ms_p50", "decision_ms_mean", "learning_minutes")
         seconds, median, mean, learning = (number(mean_and_interval(cell, field)[0]) for field in fields)
         played = f"{len(cell)} × {cell[0]['settings']['episodes']}"
@@ -29,12 +29,9 @@ def differences(lines: Lines) -> str:
 
     Over seeds the interval is of what was learned, on these ways; over ways, of the means over these seeds.
     """
-    shared = [
-        line | {"settings": {name: value for name, value in line["settings"].items() if name not in UPPER}} for line in lines
-    ]
     rows = []
-    for (task, _), alike in group(shared, "task", "settings").items():
-        found = {(line["method"], line["seed"]): line for line in alike}
+    for (task, _), cells in group(alike(lines), "task", "settings").items():
+        found = {(line["method"], line["seed"]): line for line in cells}
         for other in BESIDE:
             seeds = sorted(seed for method, seed in found if method == "two_level" and (other, seed) in found)
             if seeds:
@@ -52,6 +49,13 @@ def differences(lines: Lines) -> str:
         "Seeds × ways",
     ]
     return markdown(headings, sorted(rows)) + provenance(lines)
+
+
+def alike(lines: Lines) -> Lines:
+    """The lines without the settings that one level does not have."""
+    return [
+        line | {"settings": {name: value for name, value in line["settings"].items() if name not in UPPER}} for line in lines
+    ]
 
 
 def each_way(line: dict) -> np.ndarray:
