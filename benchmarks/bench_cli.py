@@ -7,22 +7,20 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
-from benchmarks import planner_bench
+from benchmarks import doors, horizons, mazes, planner_bench, results
 from benchmarks import speed as speed_benchmark
 from benchmarks.control import bench_control, bench_simulator
 from benchmarks.distractors import bench_distractors
-from benchmarks.doors import bench_doors
 from benchmarks.explore import bench_exploration
-from benchmarks.horizons import bench_horizons
 from benchmarks.loader import bench_loader
 from benchmarks.many_tasks import bench_many_tasks
-from benchmarks.maze_plot import draw_mazes
-from benchmarks.mazes import TASKS as MAZES
-from benchmarks.mazes import bench_mazes
+from benchmarks.maze_plot import draw_doors, draw_mazes
+from benchmarks.maze_results_plot import plot_goals, plot_horizons
 from benchmarks.model_cells import Budget
 from benchmarks.objectives import bench_objectives
 from benchmarks.partial import bench_partial
 from benchmarks.runtime import bench_runtime
+from benchmarks.surprise import bench_surprise
 from benchmarks.training import bench_training
 from benchmarks.video import bench_video
 from worldmodels import manifest
@@ -31,14 +29,15 @@ console = Console()
 JSONFile = Annotated[Path | None, tyro.conf.arg(name="json")]
 
 
-def bench_speed(quick: bool = False, json_file: JSONFile = None) -> None:
+def bench_speed(quick: bool = False, seconds: float = speed_benchmark.SECONDS, json_file: JSONFile = None) -> None:
     """Our planners beside PyTorch's, a plain scan and the machine's matmul rate, into benchmarks/results/speed.jsonl.
 
     Args:
         quick: a look in a minute or two; nothing is written into benchmarks/results/.
+        seconds: of timing a workload.
         json_file: write the lines there too.
     """
-    write_lines(json_file, speed_benchmark.speed(quick=quick))
+    write_lines(json_file, speed_benchmark.speed(quick, seconds))
 
 
 def bench_planners(
@@ -93,6 +92,27 @@ def bench_control_command(
         bench_simulator(tasks)
         return
     write_lines(json_file, bench_control(tasks, seeds, frames, together=together))
+
+
+def bench_surprise_command(
+    tasks: tuple[str, ...] = ("cartpole-swingup", "cheetah-run"),
+    methods: tuple[str, ...] = (),
+    seeds: tuple[int, ...] = (1,),
+    before: int = 25_000,
+    after: int = 10_000,
+    json_file: JSONFile = None,
+) -> None:
+    """The body's mass doubles in the middle of a run, into benchmarks/results/surprise.jsonl; cells that are there are left out.
+
+    Args:
+        tasks: dm_control's short names or Gymnasium ids, of MuJoCo's bodies.
+        methods: always, surprised, never; all if not given.
+        seeds: of the runs, which are kept under runs/surprise.
+        before: frames with the body as it is.
+        after: frames with twice its mass.
+        json_file: write the new lines there too.
+    """
+    write_lines(json_file, bench_surprise(tasks, methods, seeds, before, after))
 
 
 def bench_runtime_command(
@@ -255,9 +275,10 @@ def bench_mazes_command(
         json_file: write the new lines there too.
     """
     if picture:
-        console.print(f"the picture: {draw_mazes(tasks or MAZES, seed=seeds[0])}")
+        console.print(f"the picture: {draw_mazes(tasks or mazes.TASKS, seed=seeds[0])}")
         return
-    write_lines(json_file, bench_mazes(tasks, methods, seeds, episodes, resume=resume))
+    write_lines(json_file, mazes.bench_mazes(tasks, methods, seeds, episodes, resume=resume))
+    console.print(f"the picture: {plot_goals(results.read_lines(mazes.RESULTS))}")
 
 
 def bench_doors_command(
@@ -265,6 +286,7 @@ def bench_doors_command(
     seeds: tuple[int, ...] = (1, 2, 3),
     episodes: int = 60,
     resume: bool = False,
+    picture: bool = False,
     json_file: JSONFile = None,
 ) -> None:
     """A maze whose door is open by chance, into benchmarks/results/mazes.jsonl; needs the mazes extra.
@@ -274,9 +296,14 @@ def bench_doors_command(
         seeds: of what is learned, which is kept under runs/mazes. The ways to go are the same for all.
         episodes: ways that each method goes.
         resume: leave out cells that are in the file.
+        picture: draw docs/images/doors.svg of the first seed, and measure nothing.
         json_file: write the new lines there too.
     """
-    write_lines(json_file, bench_doors(methods, seeds, episodes, resume=resume))
+    if picture:
+        console.print(f"the picture: {draw_doors(seed=seeds[0])}")
+        return
+    write_lines(json_file, doors.bench_doors(methods, seeds, episodes, resume=resume))
+    console.print(f"the picture: {plot_goals(results.read_lines(mazes.RESULTS))}")
 
 
 def bench_horizons_command(
@@ -290,7 +317,8 @@ def bench_horizons_command(
         frames: environment steps of new episodes to predict.
         json_file: write the lines there too.
     """
-    write_lines(json_file, bench_horizons(tasks, seeds, frames))
+    write_lines(json_file, horizons.bench_horizons(tasks, seeds, frames))
+    console.print(f"the picture: {plot_horizons(results.read_lines(horizons.RESULTS))}")
 
 
 def write_lines(path: Path | None, lines: list[dict[str, Any]]) -> None:
@@ -302,6 +330,7 @@ Benchmark = (
     Annotated[None, tyro.conf.subcommand("speed", constructor=bench_speed)]
     | Annotated[None, tyro.conf.subcommand("planners", constructor=bench_planners)]
     | Annotated[None, tyro.conf.subcommand("control", constructor=bench_control_command)]
+    | Annotated[None, tyro.conf.subcommand("surprise", constructor=bench_surprise_command)]
     | Annotated[None, tyro.conf.subcommand("runtime", constructor=bench_runtime_command)]
     | Annotated[None, tyro.conf.subcommand("training", constructor=bench_training_command)]
     | Annotated[None, tyro.conf.subcommand("loader", constructor=bench_loader_command)]
