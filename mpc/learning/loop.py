@@ -25,6 +25,7 @@ from mpc.distillation import compiled
 from mpc.environment import Environment
 from mpc.errors import EnvironmentFaultError, LearningError
 from mpc.learning.learner import LearnerSettings, improve, new_learner, surprise
+from mpc.learning.novelty import costs_of, curiosity
 from mpc.learning.storage import load_learned, planning_agent, save_learned
 from mpc.policy import PolicyAgent
 from mpc.random_agent import PinkAgent, RandomAgent
@@ -310,17 +311,3 @@ def with_normalisers(model: Any, episodes: list[Episode]) -> Any:
     model.cost_normaliser.mean[...] = jnp.full((1,), float(costs.mean()), jnp.float32)
     model.cost_normaliser.scale[...] = jnp.full((1,), scale if scale > 0 else 1.0, jnp.float32)
     return model
-
-
-def costs_of(episodes: list[Episode]) -> np.ndarray:
-    """Every cost paid in `episodes`."""
-    return np.concatenate([episode.costs for episode in episodes if episode.costs is not None])
-
-
-def curiosity(episodes: list[Episode], wanted: float) -> float:
-    """What novelty is worth: as much as the costs' deviation falls short of `wanted`, for nothing else tells decisions apart then.
-
-    Nothing where episodes end by themselves: when they do tells them apart too.
-    """
-    ended = any(episode.terminated for episode in episodes)
-    return 0.0 if ended else max(0.0, wanted - float(costs_of(episodes).std()))
