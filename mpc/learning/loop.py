@@ -222,16 +222,15 @@ class Run:
         if decisions * repeat < self.settings.seed_frames or self.learned < 2:
             return {}
         first = int(self.learner.updates) == 0
-        settings = self.settings.learner
-        model = with_normalisers(self.learner.model, known)
-        learner = self.learner._replace(model=model)
-        capacity = 1 << 15
+        settings, capacity = self.settings.learner, 1 << 15
         buffer = Buffer.from_episodes(Episodes(self.environment.spec, tuple(known)), settings.length, capacity=capacity)
         key = jax.random.fold_in(jax.random.key(self.seed), self.learned)
         newest = jnp.float32(fresh / decisions)
-        surprised = float(surprise(model, buffer, newest, jax.random.fold_in(key, 1), length=settings.length))
-        share = min(1.0, max(self.settings.unsurprised, surprised - 1))
-        wanted = self.settings.updates * (decisions if first else share * fresh)
+        seen = self.learner.model if not first else with_normalisers(self.learner.model, known)
+        surprised = float(surprise(seen, buffer, newest, jax.random.fold_in(key, 1), length=settings.length))
+        share = 1.0 if first else min(1.0, max(self.settings.unsurprised, surprised - 1))
+        wanted = self.settings.updates * share * (decisions if first else fresh)
+        learner = self.learner._replace(model=with_normalisers(self.learner.model, known, share))
         chosen: dict[str, Any] = {
             "curiosity": jnp.float32(curiosity(known, self.settings.curiosity)),
             "settings": settings,
@@ -302,12 +301,19 @@ def learn(
     return run
 
 
-def with_normalisers(model: Any, episodes: list[Episode]) -> Any:
-    """`model` with observations and costs scaled by their spread, costs never by much less than by their largest."""
-    model = jax.tree.map(lambda leaf: leaf, model)
+def with_normalisers(model: Any, episodes: list[Episode], share: float = 1.0) -> Any:
+    """`model` with observations and costs scaled by their spread, costs never by much less than by their largest.
+
+    Where little is learned, the networks could not follow: the scales go a `share` of the way to there.
+    """
+    before, model = model, jax.tree.map(lambda leaf: leaf, model)
     model.normaliser.fit(np.concatenate([np.asarray(model.spec.flatten(episode.observations)) for episode in episodes]))
     costs = costs_of(episodes)
     scale = max(float(costs.std()), COST_SHARE * float(np.abs(costs).max()))
     model.cost_normaliser.mean[...] = jnp.full((1,), float(costs.mean()), jnp.float32)
     model.cost_normaliser.scale[...] = jnp.full((1,), scale if scale > 0 else 1.0, jnp.float32)
+    if share < 1:
+        for name in ("normaliser", "cost_normaliser"):
+            part = jax.tree.map(lambda old, new: old + share * (new - old), getattr(before, name), getattr(model, name))
+            setattr(model, name, part)
     return model
