@@ -4,10 +4,12 @@ The data are no model's own: random episodes, and episodes of iCEM on the true s
 once a task, with everything in sight; a cell's view hides some of it or adds to it.
 """
 
+import itertools
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,30 +79,45 @@ class Cell:
 
 def measure_cells(benchmark: str, cells: Sequence[Cell], budget: Budget) -> list[dict[str, Any]]:
     """Lines of all cells that the benchmark's results do not hold yet, each written as it ends."""
-    path, began, lines = results.RESULTS / f"{benchmark}.jsonl", time.perf_counter(), []
-    for seed in budget.seeds:
-        for cell in cells:
-            task = TASKS[cell.task]
-            settings = {"condition": cell.condition, "updates": budget.updates, "batch": budget.batch}
-            line = {
-                "benchmark": benchmark,
-                "task": task.environment,
-                "method": cell.method,
-                "settings": {**settings, "action_repeat": ACTION_REPEAT, **cell.parts},
-                "seed": seed,
-                "frames": data_of(task).frames,
-            }
-            if results.holds(path, line):
-                continue
-            if time.perf_counter() - began > 60 * budget.minutes:
-                console.print(f"{budget.minutes:g} minutes are over: run the command again for the cells that are left")
-                return lines
-            start = time.perf_counter()
-            figures = measure(cell, seed, budget)
-            spent = round((time.perf_counter() - start) / 60, 2)
-            lines.append(results.write_line(path, {**line, "condition": cell.condition, **figures, "minutes": spent}))
-            said = "  ".join(f"{name} {figures[name]:.3g}" for name in SHOWN)
-            console.print(f"{cell.task}, {cell.method}, {cell.condition}, seed {seed}: {said}", highlight=False)
+    planned = []
+    for seed, cell in itertools.product(budget.seeds, cells):
+        task = TASKS[cell.task]
+        settings = {"condition": cell.condition, "updates": budget.updates, "batch": budget.batch}
+        line = {
+            "benchmark": benchmark,
+            "task": task.environment,
+            "method": cell.method,
+            "settings": {**settings, "action_repeat": ACTION_REPEAT, **cell.parts},
+            "seed": seed,
+            "frames": data_of(task).frames,
+        }
+        planned.append((line, partial(measure, cell, seed, budget)))
+    return measure_lines(planned, budget.minutes)
+
+
+def measure_lines(
+    planned: Iterable[tuple[dict[str, Any], Callable[[], dict[str, Any]]]], minutes: float = float("inf")
+) -> list[dict[str, Any]]:
+    """Lines of the planned cells that their benchmark's results do not hold yet, each written as it ends.
+
+    Args:
+      planned: the `results.CELL` fields of each, with the condition among its settings, and what measures its figures.
+      minutes: begin no cell after so long.
+    """
+    began, lines = time.perf_counter(), []
+    for line, measured in planned:
+        path = results.RESULTS / f"{line['benchmark']}.jsonl"
+        if results.holds(path, line):
+            continue
+        if time.perf_counter() - began > 60 * minutes:
+            console.print(f"{minutes:g} minutes are over: run the command again for the cells that are left")
+            return lines
+        start = time.perf_counter()
+        figures = measured()
+        spent, condition = round((time.perf_counter() - start) / 60, 2), line["settings"]["condition"]
+        lines.append(results.write_line(path, {**line, "condition": condition, **figures, "minutes": spent}))
+        said = "  ".join(f"{name} {figures[name]:.3g}" for name in SHOWN)
+        console.print(f"{line['task']}, {line['method']}, {condition}, seed {line['seed']}: {said}", highlight=False)
     return lines
 
 

@@ -47,6 +47,29 @@ def _beside(lines: Lines, kind: str, share: str, reference: Callable[[dict], boo
     return markdown(headings, rows, drop_empty=True) + provenance(lines)
 
 
+def futures(lines: Lines) -> str:
+    """One row per capacity of z: how iCEM sails on the model, what its particles cover, and its energies."""
+    columns = {
+        "Plan ranking": "plan_rank_correlation",
+        "Modes covered": "modes_covered",
+        "Between": "between",
+        "Nats in z": "information_z",
+        "Energy, all": "energy_true",
+        "in a gust": "energy_gust",
+        "other action": "energy_other_action",
+        "Actions told apart": "actions_told_apart",
+        "Open-loop error": "open_loop_error",
+    }
+    rows = []
+    ordered = sorted(lines, key=lambda line: line["settings"].get("noise_size", 1))
+    for (condition,), cell in group(ordered, "condition").items():
+        figures = [number(mean_and_interval(cell, field)[0]) for field in columns.values()]
+        missed = f"{number(100 * (mean_and_interval(cell, 'success_rate')[0] or 0.0))} %"
+        rows.append([condition, plus_minus(cell, "return_mean"), missed, *figures, str(len(cell))])
+    headings = ["Latent variable", "Return ± 95 %", "Rocks missed", *columns, "Seeds"]
+    return markdown(headings, rows) + provenance(lines)
+
+
 LOADERS = ("device", "loader")
 
 

@@ -264,6 +264,7 @@ TABLES: dict[str, Callable[[Lines], str]] = {
     "objectives": model_tables.objectives,
     "partial": model_tables.partial,
     "distractors": model_tables.distractors,
+    "futures": model_tables.futures,
     "training": model_tables.training,
     "training-loader": model_tables.training_loader,
     "many_tasks": model_tables.many_tasks,
