@@ -17,6 +17,7 @@ from benchmarks.mazes import TASKS as MAZES
 from benchmarks.mazes import bench_mazes
 from benchmarks.model_bench_cli import (
     JSONFile,
+    bench_action_free_command,
     bench_distractors_command,
     bench_futures_command,
     bench_objectives_command,
@@ -230,6 +231,7 @@ Benchmark = (
     | Annotated[None, tyro.conf.subcommand("objectives", constructor=bench_objectives_command)]
     | Annotated[None, tyro.conf.subcommand("partial", constructor=bench_partial_command)]
     | Annotated[None, tyro.conf.subcommand("distractors", constructor=bench_distractors_command)]
+    | Annotated[None, tyro.conf.subcommand("action-free", constructor=bench_action_free_command)]
     | Annotated[None, tyro.conf.subcommand("futures", constructor=bench_futures_command)]
     | Annotated[None, tyro.conf.subcommand("exploration", constructor=bench_exploration_command)]
     | Annotated[None, tyro.conf.subcommand("many-tasks", constructor=bench_many_tasks_command)]

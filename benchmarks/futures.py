@@ -58,6 +58,7 @@ def measure(parts: dict[str, Any], seed: int, budget: Budget) -> dict[str, Any]:
     random = mpc.PinkAgent(environment.spec)
     data = mpc.collect(environment, episodes=EPISODES, seed=0, agent=random, copies=8)
     unseen = mpc.collect(environment, episodes=EPISODES // 4, seed=EPISODES, agent=random, copies=8)
+    assert isinstance(unseen, worldmodels.Episodes)
     reports: list[worldmodels.Progress] = []
     model = worldmodels.JEPA(environment.spec, seed=seed, **parts)
     settings = worldmodels.TrainingSettings(batch=budget.batch, length=LENGTH)

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from benchmarks.action_free import bench_action_free
 from benchmarks.distractors import bench_distractors
 from benchmarks.futures import bench_futures
 from benchmarks.model_cells import Budget
@@ -72,6 +73,23 @@ def bench_distractors_command(
         json_file: write the new lines there too.
     """
     write_lines(json_file, bench_distractors(tasks, methods, amounts, widths, budget))
+
+
+def bench_action_free_command(
+    tasks: tuple[str, ...] = ("cartpole-swingup",),
+    methods: tuple[str, ...] = (),
+    budget: tyro.conf.OmitArgPrefixes[Budget] = Budget(),  # noqa: B008
+    json_file: JSONFile = None,
+) -> None:
+    """A tenth of the actions, into benchmarks/results/action_free.jsonl; cells that are there are left out.
+
+    Args:
+        tasks: cartpole-swingup, reacher-easy, cheetah-run.
+        methods: labelled, tenth-alone, watched; all if not given.
+        budget: what a cell costs; watching costs as many updates again.
+        json_file: write the new lines there too.
+    """
+    write_lines(json_file, bench_action_free(tasks, methods, budget))
 
 
 def bench_futures_command(

@@ -166,23 +166,36 @@ def measure(cell: Cell, seed: int, budget: Budget) -> dict[str, Any]:
         model = worldmodels.JEPA(environment.spec, seed=seed, norm=preset.norm, **cell.parts)
         model = worldmodels.train(model, data, settings, updates=budget.updates, seed=seed, progress=reports.append)
         seconds = time.perf_counter() - began
+    return {
+        **judge(model, task, environment, reports[-1], cell.compared, budget),
+        "collapse_caught": bool([warning for warning in caught if warning.category is worldmodels.CollapseWarning]),
+        "train_seconds": round(seconds, 1),
+    }
+
+
+def judge(
+    model: worldmodels.JEPA,
+    task: Task,
+    environment: mpc.Environment,
+    last: worldmodels.Progress,
+    compared: Sequence[str],
+    budget: Budget,
+) -> dict[str, Any]:
+    """How good a trained model is to plan with, on unseen seeds of `environment`, which is closed; `last` of its training's reports."""
     agent = mpc.PlanningAgent(model, mpc.LearnedCost(), planners.ICEM(task.horizon, samples=128))
     seeds = range(HELD_OUT, HELD_OUT + budget.episodes)
     played = worldmodels.Episodes(environment.spec, tuple(play(environment, agent, seeds, copies=budget.episodes)))
     environment.close()
     returns = np.array([episode.total_return for episode in played])
-    last = reports[-1]
     return {
         "return_mean": float(returns.mean()),
         "return_ci95": confidence_interval(returns),
         "episodes": budget.episodes,
         "effective_rank": last.effective_rank,
         "plan_rank_correlation": rank_plans(model, played, horizon=task.horizon, predicted=mpc.LearnedCost()).mean,
-        "open_loop_error": open_loop_error(model, played, cell.compared),
-        "collapse_caught": bool([warning for warning in caught if warning.category is worldmodels.CollapseWarning]),
+        "open_loop_error": open_loop_error(model, played, compared),
         **{name: last.recipe[name] for name in ("information_x", "information_y", "prediction_error", "information_z")},
         "losses": {name: round(value, 5) for name, value in last.losses.items()},
-        "train_seconds": round(seconds, 1),
     }
 
 

@@ -47,6 +47,11 @@ def _beside(lines: Lines, kind: str, share: str, reference: Callable[[dict], boo
     return markdown(headings, rows, drop_empty=True) + provenance(lines)
 
 
+def action_free(lines: Lines) -> str:
+    """One row per task and method: what is left of the return where most actions are not known."""
+    return _beside(lines, "Learned from", "Of all labelled", lambda line: line["method"] == "labelled", ())
+
+
 def futures(lines: Lines) -> str:
     """One row per capacity of z: how iCEM sails on the model, what its particles cover, and its energies."""
     columns = {

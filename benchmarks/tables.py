@@ -265,6 +265,7 @@ TABLES: dict[str, Callable[[Lines], str]] = {
     "partial": model_tables.partial,
     "distractors": model_tables.distractors,
     "futures": model_tables.futures,
+    "action_free": model_tables.action_free,
     "training": model_tables.training,
     "training-loader": model_tables.training_loader,
     "many_tasks": model_tables.many_tasks,
