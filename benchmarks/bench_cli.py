@@ -31,14 +31,15 @@ from benchmarks.video import bench_video
 console = Console()
 
 
-def bench_speed(quick: bool = False, json_file: JSONFile = None) -> None:
+def bench_speed(quick: bool = False, seconds: float = speed_benchmark.SECONDS, json_file: JSONFile = None) -> None:
     """Our planners beside PyTorch's, a plain scan and the machine's matmul rate, into benchmarks/results/speed.jsonl.
 
     Args:
         quick: a look in a minute or two; nothing is written into benchmarks/results/.
+        seconds: of timing a workload.
         json_file: write the lines there too.
     """
-    write_lines(json_file, speed_benchmark.speed(quick=quick))
+    write_lines(json_file, speed_benchmark.speed(quick, seconds))
 
 
 def bench_planners(

@@ -17,6 +17,7 @@ from rich.console import Console
 import mpc
 import planners
 from benchmarks import results
+from benchmarks.control_plot import plot_control
 from benchmarks.learn import HELD_OUT, evaluations
 from mpc.learning import Run, RunSettings
 from mpc.learning import learn as learn_in
@@ -66,7 +67,10 @@ def bench_control(tasks: Sequence[str], seeds: Sequence[int], frames: int, *, to
             console.print(f"{task}, seed {seed}: to {frames} frames on core {core}", highlight=False)
         time.sleep(1)
     chosen = {identifier(task) for task in tasks or TASKS}
-    return [line for line in results.read_lines(RESULTS) if line["task"] in chosen]
+    lines = results.read_lines(RESULTS)
+    for path in plot_control(lines):
+        console.print(f"the picture: {path}")
+    return [line for line in lines if line["task"] in chosen]
 
 
 def start(task: str, seed: int, frames: int, core: int) -> subprocess.Popen:

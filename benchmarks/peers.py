@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import gymnasium
+import jax
 import numpy as np
 import pytorch_mppi  # pyright: ignore[reportMissingImports]
 import torch  # pyright: ignore[reportMissingImports]
@@ -25,6 +26,8 @@ from benchmarks.workloads import EFFORT, Workload
 from worldmodels.networks import MLP
 
 SPREAD = 0.5  # standard deviation of their samples, as of ours
+DEVICE = "cuda" if jax.default_backend() == "gpu" else "cpu"
+torch.set_float32_matmul_precision("high")  # products by TensorFloat-32 where a GPU has it, as JAX does by default
 
 
 def peers(workload: Workload, mlp: MLP, latent: Float[Array, " D"], steps: int, starts: int) -> dict[str, Callable[[], Any]]:
@@ -33,7 +36,7 @@ def peers(workload: Workload, mlp: MLP, latent: Float[Array, " D"], steps: int, 
     Samples, horizon, iterations and elites are the workload's, as for our planners. None gets proposals, which these packages
     do not have, so theirs is the lesser work there. Gradient takes `steps` Adam steps from one start and from `starts`.
     """
-    model, start = Model(torch_network(mlp)), torch.tensor(np.asarray(latent))
+    model, start = Model(torch_network(mlp)).to(DEVICE), torch.tensor(np.asarray(latent), device=DEVICE)
     return {
         "pytorch-mppi": _pytorch_mppi(workload, model, start),
         **_stable_worldmodel(workload, model, start, steps, starts),
@@ -66,30 +69,32 @@ def running_cost(state, action):
 
 
 def _pytorch_mppi(workload: Workload, model: Model, start) -> Callable[[], Any]:
-    bound = torch.ones(workload.actions)
+    bound = torch.ones(workload.actions, device=DEVICE)
     controller = pytorch_mppi.MPPI(
         model.predict,
         running_cost,
         workload.latent,
-        SPREAD**2 * torch.eye(workload.actions),
+        SPREAD**2 * torch.eye(workload.actions, device=DEVICE),
         num_samples=workload.samples,
         horizon=workload.horizon,
         u_min=-bound,
         u_max=bound,
+        device=DEVICE,
     )
 
     def decide():
         with torch.inference_mode():
             for iteration in range(workload.iterations):
                 controller.command(start, shift_nominal_trajectory=iteration == 0)
-            return controller.get_action_sequence().numpy()
+            return controller.get_action_sequence().cpu().numpy()
 
     return decide
 
 
 def _stable_worldmodel(workload: Workload, model: Model, start, steps: int, starts: int) -> dict[str, Callable[[], Any]]:
-    shared = {"num_samples": workload.samples, "n_steps": workload.iterations, "topk": workload.elites, "var_scale": SPREAD}
-    adam = {"n_steps": steps, "optimizer_cls": torch.optim.Adam, "optimizer_kwargs": {"lr": 0.1}}
+    shared = {"num_samples": workload.samples, "n_steps": workload.iterations, "topk": workload.elites}
+    shared |= {"var_scale": SPREAD, "device": DEVICE}
+    adam = {"device": DEVICE, "n_steps": steps, "optimizer_cls": torch.optim.Adam, "optimizer_kwargs": {"lr": 0.1}}
     solvers = {
         "cem": _solver("cem").CEMSolver(model=model, **shared),
         "icem": _solver("icem").ICEMSolver(model=model, **shared),
@@ -105,7 +110,7 @@ def _stable_worldmodel(workload: Workload, model: Model, start, steps: int, star
 
         def decide():
             with redirect_stdout(io.StringIO()):  # every solve prints its own time
-                return solver.solve({"latent": start[None]})["actions"][0].numpy()
+                return solver.solve({"latent": start[None]})["actions"][0].cpu().numpy()
 
         return decide
 

@@ -74,7 +74,7 @@ def line_panel(series: Sequence[Series], x: Axis, y: Axis, size: tuple[float, fl
     """SVG of lines over one pair of axes. Size in inches, scaled by the page."""
 
     def draw(axes: Any) -> None:
-        _draw_lines(axes, series, x, y)
+        draw_lines(axes, series, x, y)
         _legend(axes)
 
     return _panel(draw, size)
@@ -159,7 +159,7 @@ def _draw_block(panels: Any, model: str, lines: Sequence[dict], methods: Sequenc
     for column, ((task,), cells) in zip(panels.T, tasks, strict=False):
         metric = str(_outcome(cells[0]))
         for axes, (field, x) in zip(column, axes_of_x, strict=True):
-            _draw_lines(axes, _planner_series(cells, methods, field, metric), x, OUTCOMES[metric])
+            draw_lines(axes, _planner_series(cells, methods, field, metric), x, OUTCOMES[metric])
         column[0].set_title(f"{task}\n{model}" if model else task, fontsize=9)
     for column in panels.T[len(tasks) :]:
         for axes in column:
@@ -192,14 +192,14 @@ def plot_demo(summary: dict, open_loop: dict, path: Path) -> Path:
             Series("", example["time"], example["predicted"][name], colour, line="--")
             for name, colour in zip(names, colours, strict=False)
         ]
-        _draw_lines(trajectory, [*real, *guessed], Axis("seconds ahead"), Axis("real —, predicted - -"))
+        draw_lines(trajectory, [*real, *guessed], Axis("seconds ahead"), Axis("real —, predicted - -"))
         _legend(trajectory)
         grown = [Series(name, seconds, open_loop["error"][name], colour) for name, colour in zip(names, colours, strict=False)]
         copied = [
             Series("", seconds, open_loop["copy_last_error"][name], colour, line=":")
             for name, colour in zip(names, colours, strict=False)
         ]
-        _draw_lines(error, [*grown, *copied], Axis("seconds ahead"), Axis("error —, of repeating the last ···"))
+        draw_lines(error, [*grown, *copied], Axis("seconds ahead"), Axis("error —, of repeating the last ···"))
         write(figure, path)
     return path
 
@@ -241,7 +241,7 @@ def _planner_series(lines: Sequence[dict], methods: Sequence[str], field: str, m
     return series
 
 
-def _draw_lines(axes: Any, series: Sequence[Series], x: Axis, y: Axis) -> None:
+def draw_lines(axes: Any, series: Sequence[Series], x: Axis, y: Axis) -> None:
     for one in series:
         look = {"color": COLOURS[one.colour], "linewidth": one.width, "linestyle": one.line or "none", "marker": one.marker}
         axes.errorbar(one.x, one.y, yerr=one.interval, label=one.name or "_", markersize=4, capsize=2, elinewidth=1, **look)

@@ -26,12 +26,15 @@ MEASURED = (
 
 
 def commit() -> str:
-    """The short git hash of this checkout, with `-dirty` where a Python file differs from it; `unknown` outside a checkout."""
+    """The short git hash of this checkout, with `-dirty` where a Python file differs from it.
+
+    Outside a checkout what SAILPLAN_COMMIT says, for code that was sent to another machine without its history, else `unknown`.
+    """
     if not (ROOT / ".git").exists():
-        return "unknown"
+        return os.environ.get("SAILPLAN_COMMIT", "unknown")
     head = _git("rev-parse", "--short", "HEAD")
     if head is None or head.returncode != 0:
-        return "unknown"
+        return os.environ.get("SAILPLAN_COMMIT", "unknown")
     changed = _git("status", "--porcelain", "--", "*.py")
     return head.stdout.strip() + ("-dirty" if changed is not None and changed.stdout.strip() else "")
 

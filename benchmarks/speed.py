@@ -27,7 +27,7 @@ BATCHES = (1, 8, 64)
 PEERS = ("pytorch-mppi", "stable-worldmodel-")  # how their method names begin
 NEEDED = ("torch", "pytorch_mppi", "stable_worldmodel", "loguru", "einops")
 INSTALL = "pip install 'sailplan[peers]' && pip install --no-deps stable-worldmodel==0.1.1"
-FULL, QUICK = 30.0, 1.0  # seconds of timing a workload
+SECONDS, QUICK = 30.0, 1.0  # of timing a workload
 TOLERATED = 0.1  # share of the machine that others may take before a line is not worth recording
 SHOWN = ("ms_p50", "ms_p99", "roofline_fraction", "speedup_over_fastest_peer", "share_of_icem")
 console = Console()
@@ -204,15 +204,15 @@ def line(
     return {**cell, "seed": 0, "frames": 0, **metrics, **taken}
 
 
-def speed(quick: bool = False) -> list[dict[str, Any]]:
+def speed(quick: bool = False, seconds: float = SECONDS) -> list[dict[str, Any]]:
     """Measure everything, show it, write benchmarks/results/speed.jsonl and draw it; `quick` and a busy machine leave both as they are.
 
-    `quick` times each workload for a second and leaves out sweeps and batches: a look, not a result.
+    Each workload is timed for `seconds`. `quick` takes one second and leaves out sweeps and batches: a look, not a result.
     """
     absent = missing_peers()
     if absent:
         console.print(f"Without the PyTorch peers: {', '.join(absent)} not installed ({INSTALL}).", markup=False)
-    seconds = QUICK if quick else FULL
+    seconds = QUICK if quick else seconds
     parts: list[Callable[[], list[dict]]] = [lambda w=w: compare(w, seconds, not absent) for w in WORKLOADS]
     parts.append(lambda: dispatch(seconds / 10))
     if not quick:

@@ -5,13 +5,12 @@
 <!-- end table -->
 """
 
-import csv
 import os
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from benchmarks import model_tables
+from benchmarks import control_tables, model_tables
 from benchmarks.provenance import ROOT
 from benchmarks.results import RESULTS, read_lines
 from benchmarks.table_text import (
@@ -33,10 +32,6 @@ METHOD_NAMES = {
     "policy": "Distilled policy",
 }
 """The demo's methods in the order they are shown, with the names people read."""
-
-REFERENCES = Path(__file__).parent / "references" / "dmc_returns.csv"
-PUBLISHED = ("tdmpc2", "bmpc", "dreamerv3", "sac")
-"""Whose figures stand beside ours in the control table."""
 
 _MARKER = re.compile(r"^<!-- (?:table: (?P<name>.*?)|(?P<end>end table)) -->[ \t]*$", re.MULTILINE)
 
@@ -174,41 +169,6 @@ def planners_short(lines: Lines) -> str:
     return f"{markdown(headings, rows)}\n\n*{note}. Trajectories a decision: {work}.*{provenance(chosen)}"
 
 
-def control(lines: Lines) -> str:
-    """One row per task: random, the true simulator, planner and policy by frames, and what others published; then the mean."""
-    published = read_published(REFERENCES)
-    frames = sorted({line["frames"] for line in lines if line["method"] == "planner"})
-    columns: list[tuple[str, Callable[[str], Lines]]] = [
-        ("Random", lambda task: _chosen(lines, task, "random", 0)),
-        ("iCEM on the simulator", lambda task: _chosen(lines, task, "simulator", 0)),
-        *((f"Planner, {at:,}", lambda task, at=at: _chosen(lines, task, "planner", at)) for at in frames),
-        *((f"Policy, {at:,}", lambda task, at=at: _chosen(lines, task, "policy", at)) for at in frames[-1:]),
-        *((f"Compiled policy, {at:,}", lambda task, at=at: _chosen(lines, task, "compiled", at)) for at in frames[-1:]),
-        *((f"{name}, 100,000", lambda task, name=name: published.get((name, task), ())) for name in PUBLISHED),
-    ]
-    tasks = list(dict.fromkeys(line["task"] for line in lines))
-    rows = [
-        [task.removeprefix("dm_control/").removesuffix("-v0"), *(plus_minus(pick(task), "return_mean") for _, pick in columns)]
-        for task in tasks
-    ]
-    means = []
-    for _, pick in columns:
-        cells = [mean_and_interval(pick(task), "return_mean")[0] for task in tasks]
-        complete = [value for value in cells if value is not None]
-        means.append(number(sum(complete) / len(complete), 3) if len(complete) == len(tasks) else "—")
-    minutes = (
-        [line["minutes"] for line in lines if line["method"] == "planner" and line["frames"] == frames[-1]] if frames else []
-    )
-    said = (
-        f" Minutes of acting and learning to {frames[-1]:,} frames: {min(minutes):.0f} to {max(minutes):.0f}."
-        if minutes
-        else ""
-    )
-    note = "\n\n*Others' figures: benchmarks/references/dmc_returns.csv, with their sources." + said + "*"
-    headings = ["Task", *(name for name, _ in columns)]
-    return markdown(headings, [*rows, ["mean", *means]], drop_empty=True) + note + provenance(lines)
-
-
 def runtime(lines: Lines) -> str:
     """One row per task and condition of a controller that drives: what went wrong, and what it still earned."""
     fields = ("decisions", "exceptions", "limit_violations", "unnamed_faults", "deadline_missed")
@@ -238,26 +198,12 @@ def _alone(lines: Lines) -> str:
     return markdown(["Task", "What", *heads], rows)
 
 
-def _chosen(lines: Lines, task: str, method: str, frames: int) -> Lines:
-    return [line for line in lines if (line["task"], line["method"], line["frames"]) == (task, method, frames)]
-
-
-def read_published(path: Path) -> dict[tuple[str, str], Lines]:
-    """Published mean returns at 100,000 frames by method and task."""
-    with path.open(encoding="utf-8") as file:
-        return {
-            (row["method"], f"dm_control/{row['task']}-v0"): [{"return_mean": float(row["mean_return"])}]
-            for row in csv.DictReader(file)
-            if row["environment_frames"] == "100000"
-        }
-
-
 TABLES: dict[str, Callable[[Lines], str]] = {
     "demo": demo,
     "speed": speed,
     "planners": planners,
     "planners-short": planners_short,
-    "control": control,
+    "control": control_tables.control,
     "runtime": runtime,
     "mazes": model_tables.mazes,
     "horizons": model_tables.horizons,

@@ -160,3 +160,14 @@ def test_the_update_lowers_for_accelerators():
 
     for platform in ("cuda", "tpu"):
         assert jax.export.export(jax.jit(update), platforms=[platform])(model, window()).platforms == (platform,)
+
+
+def test_a_periodic_model_sees_an_angle_the_same_each_turn_beside_its_size():
+    plain, periodic = (worldmodels.JEPA(tiny.SPEC, periodic=periodic, **SMALL) for periodic in (False, True))
+    angles = jnp.linspace(-3.0, 3.0, 5)[:, None] * jnp.ones(tiny.SPEC.size)
+    turned = angles + 2 * jnp.pi
+    size = tiny.SPEC.size
+    assert periodic._see(angles, {}).shape[-1] == 3 * size
+    assert plain._see(angles, {}).shape[-1] == size
+    np.testing.assert_allclose(periodic._see(angles, {})[:, size:], periodic._see(turned, {})[:, size:], atol=1e-5)
+    np.testing.assert_array_equal(periodic._see(angles, {})[:, :size], plain._see(angles, {}))

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import model_tables, plots, table_text, tables
+from benchmarks import control_tables, model_tables, plots, table_text, tables
+from benchmarks.control_plot import plot_control
 from benchmarks.provenance import ROOT
 from benchmarks.speed_plot import plot_speed
 from benchmarks.tables import TableError, update
@@ -241,12 +242,51 @@ def test_planner_plot_has_a_panel_for_each_task_and_a_name_for_each_method(tmp_p
         plots.plot_planners([CELL], tmp_path / "none.svg")
 
 
+def rows_of(text):
+    return {
+        row.split("|")[1].strip(): [cell.strip() for cell in row.split("|")[2:-1]] for row in text.splitlines() if "|" in row
+    }
+
+
+def control_line(task, method, frames, value, seed=0, accelerator=None):
+    said = {"seed": seed, "settings": {}, "return_ci95": 5.0, "minutes": frames / 1000, "machine": {"accelerator": accelerator}}
+    return {"task": f"dm_control/{task}-v0", "method": method, "frames": frames, "return_mean": value, **said}
+
+
+def test_control_has_a_table_for_each_kind_of_machine_and_pictures(tmp_path):
+    lines = [control_line("cheetah-run", "random", 0, 10.0, accelerator="Chip")]
+    lines += [control_line("cheetah-run", "planner", 25_000, value, seed) for seed, value in enumerate((200.0, 300.0))]
+    lines += [control_line("cheetah-run", "planner", at, at / 100, accelerator="Chip") for at in (25_000, 50_000)]
+    chip, core = control_tables.control(lines).split("On one Chip")
+    assert rows_of(chip)["cheetah-run"][:3] == ["10 ± 5", "250 ± 5", "500 ± 5"]
+    assert rows_of(core)["cheetah-run"][0] == "10 ± 5"
+    assert rows_of(core)["cheetah-run"][1].startswith("250 ± ")
+    assert "25 to 25" in core
+    pictures = plot_control(lines, tmp_path)
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["control-frames.svg", "control-minutes.svg"]
+    for picture in pictures:
+        text = picture.read_text()
+        for name in ("cheetah-run", "planner, Chip", "tdmpc2, 100,000 frames"):
+            assert name in text
+
+
+def test_the_interquartile_mean_leaves_out_the_quarters_and_resamples_within_tasks():
+    cells = [
+        [{"return_mean": value} for value in values] for values in ((0.0, 10.0), (20.0, 30.0), (40.0, 50.0), (60.0, 900.0))
+    ]
+    found, interval = control_tables.interquartile_mean(cells)
+    assert found == pytest.approx((20 + 30 + 40 + 50) / 4)
+    assert interval is not None and 0 < interval < 15
+    assert control_tables.interquartile_mean([cells[0][:1], cells[1]]) == (pytest.approx(50 / 3), None)
+    assert control_tables.interquartile_mean([[], cells[1]]) == (None, None)
+
+
 def test_control_stands_beside_published_figures_and_averages_complete_columns_only():
     def line(task, method, frames, value):
         seeds = {"seed": 0, "settings": {}, "return_ci95": 5.0, "minutes": 3.0}
         return {"task": f"dm_control/{task}-v0", "method": method, "frames": frames, "return_mean": value, **seeds}
 
-    text = tables.control(
+    text = control_tables.control(
         [
             line("cheetah-run", "random", 0, 10.0),
             line("walker-walk", "random", 0, 30.0),
@@ -255,11 +295,10 @@ def test_control_stands_beside_published_figures_and_averages_complete_columns_o
             line("cheetah-run", "planner", 25_000, 300.0),
         ]
     )
-    rows = {
-        row.split("|")[1].strip(): [cell.strip() for cell in row.split("|")[2:-1]] for row in text.splitlines() if "|" in row
-    }
+    rows = rows_of(text)
     assert rows["Task"][:3] == ["Random", "Planner, 10,000", "Planner, 25,000"]
     assert rows["cheetah-run"][:3] == ["10 ± 5", "200 ± 5", "300 ± 5"]
-    assert rows["mean"][:3] == ["20.0", "300", "—"]
+    assert rows["mean"][:3] == ["20 ± 4", "300 ± 4", "—"]  # √(5² + 5²) / 2
+    assert rows["interquartile mean"][:3] == ["20.0", "300", "—"]
     published = rows["Task"].index("tdmpc2, 100,000")
     assert rows["cheetah-run"][published] == "519"  # benchmarks/references/dmc_returns.csv

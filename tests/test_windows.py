@@ -1,5 +1,7 @@
 """Windows drawn on the device: contiguous, inside one episode, uniform, and compiled once."""
 
+import dataclasses
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -124,3 +126,30 @@ def test_from_disk_as_from_memory(tmp_path):
 def test_data_that_give_no_window(episodes, length, message):
     with pytest.raises(DataError, match=message):
         Buffer.from_episodes(Episodes(SPEC, episodes), length)
+
+
+def test_starts_are_drawn_by_their_weights_and_only_of_the_newest():
+    buffer = Buffer.from_episodes(EPISODES, 4)
+    weights = jnp.where(jnp.arange(buffer.capacity) == 11, 3.0, 1.0)
+    draw = lambda **options: np.asarray(  # noqa: E731
+        buffer.sample(14_000, 4, weights=weights, key=jax.random.key(1), **options).observations[:, 0, 0]
+    )
+    favoured = float(buffer.observations[buffer.starts[11], 0])
+    everywhere = draw()
+    assert len(np.unique(everywhere)) == 14
+    assert abs((everywhere == favoured).mean() - 3 / 16) < 0.02
+    newest = draw(newest=0.5)
+    assert len(np.unique(newest)) == 7
+    assert abs((newest == favoured).mean() - 3 / 9) < 0.02
+
+
+def test_a_rare_cost_is_drawn_about_as_often_as_the_root_of_its_chance():
+    episode = dataclasses.replace(episode_of(0, 400), costs=np.where(np.arange(400) == 200, -1.0, 0.0).astype(np.float32))
+    buffer = Buffer.from_episodes(Episodes(SPEC, (episode,)), 1)
+    rarity = np.asarray(buffer.rarity(1))[:400]
+    assert rarity.min() >= 1.0
+    np.testing.assert_allclose(rarity[200], 1 + 399 / np.sqrt(399), rtol=1e-4)
+    drawn = buffer.sample(20_000, 1, weights=buffer.rarity(1), key=jax.random.key(2)).costs
+    assert abs(float((drawn < 0).mean()) - 0.05) < 0.01
+    same = dataclasses.replace(episode, costs=np.full(400, 2.5, np.float32))
+    np.testing.assert_array_equal(Buffer.from_episodes(Episodes(SPEC, (same,)), 1).rarity(1)[:400], np.ones(400))

@@ -44,6 +44,8 @@ class JEPASettings:
       noise: none, gaussian, sparse or quantised (`worldmodels.latent_variables`): what stands for what cannot be known.
       noise_size: components of it, or codes where quantised.
       members: predictors in an ensemble, each trained on its share of every batch.
+      periodic: whether vectors are seen with the sine and cosine of each number beside it, so that an angle in radians that
+        turns without end looks the same every turn.
       actions: given; latent, where z stands for them and none is looked at; or translated, where a network says which z an
         action amounts to (`worldmodels.action_free`).
     """
@@ -59,6 +61,7 @@ class JEPASettings:
     noise: str = "none"
     noise_size: int = 2
     members: int = 1
+    periodic: bool = False
     actions: str = "given"
 
     def __post_init__(self):
@@ -107,7 +110,7 @@ class JEPA(Uncertain, nnx.Module):
         self.normaliser = Normaliser(spec.size)
         self.cost_normaliser = Normaliser(1)
         self.eyes = nnx.Dict({name: Convolution(dict(spec.observation)[name], s.hidden, rngs=rngs) for name in spec.images})
-        seen = spec.size + s.hidden * len(spec.images)
+        seen = spec.size * (3 if s.periodic else 1) + s.hidden * len(spec.images)
         remembers = s.memory != "none"
         self.memory = MEMORIES[s.memory](seen, actions, s.hidden, s.history, rngs=rngs) if remembers else None
         looked_at = seen if self.memory is None else self.memory.size
@@ -185,7 +188,7 @@ class JEPA(Uncertain, nnx.Module):
             raise SpecError(
                 f"encode(flat) of a model that looks at {self.spec.images}: use start(observation) or perceive(window)."
             )
-        seen = self.normaliser(flat)
+        seen = self._see(flat, {})
         return self._encoded(seen) if self.memory is None else self._remembered(self.memory.begin(seen)).state
 
     def perceive(self, window: Window) -> Float[Array, "B L+1 D"]:
@@ -202,7 +205,8 @@ class JEPA(Uncertain, nnx.Module):
         return jax.nn.one_hot(action, self.spec.action.n) if isinstance(self.spec.action, DiscreteAction) else action
 
     def _see(self, flat: Float[Array, "*B O"], frames: dict[str, Array]) -> Float[Array, "*B S"]:
-        return jnp.concatenate([self.normaliser(flat), *(eye(frames[name]) for name, eye in self.eyes.items())], -1)
+        turned = [jnp.sin(flat), jnp.cos(flat)] if self.settings.periodic else []
+        return jnp.concatenate([self.normaliser(flat), *turned, *(eye(frames[name]) for name, eye in self.eyes.items())], -1)
 
     def _encoded(self, looked_at: Float[Array, "*B R"]) -> Float[Array, "*B D"]:
         return NORMS[self.settings.norm](self.encoder(looked_at))

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 
 from mpc.critic import Continuation, Critic, two_hot
 from mpc.distillation import Labels, imitation_loss
+from mpc.learning.novelty import novelty
 from mpc.policy import Categorical, Policy
 from planners.errors import require_positive
 from worldmodels.data.windows import Buffer, Window
@@ -90,7 +91,7 @@ class Learner(NamedTuple):
 def new_learner(spec: Spec, settings: LearnerSettings, *, seed: int = 0) -> Learner:
     """Untrained networks and fresh optimisers."""
     s = settings
-    model = JEPA(spec, seed=seed, latent=s.latent, hidden=s.hidden)
+    model = JEPA(spec, seed=seed, latent=s.latent, hidden=s.hidden, periodic=True)
     critic, target = (Critic(s.latent, spec, hidden=s.critic_hidden, seed=seed + 1) for _ in range(2))
     continuation = Continuation(s.latent, spec, seed=seed + 2)
     policy = Policy(s.latent, spec, seed=seed + 3, hidden=s.policy_hidden)
@@ -112,10 +113,14 @@ def model_losses(
     policy: Policy,
     window: Window,
     discount: Float[Array, ""],
+    curiosity: float | Float[Array, ""],
     settings: LearnerSettings,
     key: Array,
 ) -> tuple[dict[str, Array], Float[Array, "B L+1 D"]]:
-    """Every loss by name, unweighted, and the predicted latents, on a batch of windows [B, L+1, ...]."""
+    """Every loss by name, unweighted, and the predicted latents, on a batch of windows [B, L+1, ...].
+
+    The critic sees costs less `curiosity` times the novelty of what followed.
+    """
     model, critic, continuation = modules
     encoded = model.encode(window.observations)
     fixed = jax.lax.stop_gradient(encoded)
@@ -138,11 +143,12 @@ def model_losses(
 
     last = fixed[:, -1]
     to_go = target(last, policy(last).sample(key=key)).max(0)
+    seen, truth = fixed, model.normaliser(window.observations)
+    window = window._replace(costs=window.costs - curiosity * novelty(truth))
     wanted = two_hot(paid_until_the_end(window, to_go, discount))
     logits = critic.logits(acted_in, window.actions)
     surprise = -(wanted * jax.nn.log_softmax(logits)).sum(-1).mean(0)
     going_on = optax.sigmoid_binary_cross_entropy(continuation.logit(acted_in, window.actions), window.continues)
-    seen, truth = fixed, model.normaliser(window.observations)
     flat = encoded.reshape(-1, encoded.shape[-1])
     return {
         "prediction": over_steps(((predicted[:, 1:] - fixed[:, 1:]) ** 2).mean(-1)),
@@ -192,24 +198,36 @@ def reaction_loss(
 
 @partial(jax.jit, static_argnames=("settings", "count"))
 def improve(
-    learner: Learner, buffer: Buffer, discount: Float[Array, ""], key: Array, *, settings: LearnerSettings, count: int
+    learner: Learner,
+    buffer: Buffer,
+    discount: Float[Array, ""],
+    key: Array,
+    *,
+    curiosity: float | Float[Array, ""] = 0.0,
+    settings: LearnerSettings,
+    count: int,
 ) -> tuple[Learner, dict[str, Array]]:
-    """`count` updates on windows drawn from `buffer`, and the mean of every loss over them."""
+    """`count` updates on windows drawn from `buffer`, and the mean of every loss over them.
+
+    Args:
+      curiosity: what a deviation of novelty is worth to the critic, in units of cost.
+    """
     graph, params, rest = nnx.split((learner.model, learner.critic, learner.continuation), nnx.Param, ...)
     policy_graph, policy_params, policy_rest = nnx.split(learner.policy, nnx.Param, ...)
     target_graph, target_params, target_rest = nnx.split(learner.target, nnx.Param, ...)
     optimizer = _optimizer(settings)
+    rarity = buffer.rarity(settings.length)
 
     def update(carry, key):
         params, policy_params, target_params, (model_state, policy_state), spread = carry
         window_key, action_key, policy_key, recent_key = jax.random.split(key, 4)
-        window = buffer.sample(settings.batch, settings.length, key=window_key)
+        window = buffer.sample(settings.batch, settings.length, weights=rarity, key=window_key)
         target = nnx.merge(target_graph, target_params, target_rest)
         policy = nnx.merge(policy_graph, policy_params, policy_rest)
 
         def loss(params):
             modules = nnx.merge(graph, params, rest)
-            terms, latents = model_losses(modules, target, policy, window, discount, settings, action_key)
+            terms, latents = model_losses(modules, target, policy, window, discount, curiosity, settings, action_key)
             return sum(getattr(settings, name, 1.0) * value for name, value in terms.items()), (terms, latents)
 
         gradients, (terms, latents) = jax.grad(loss, has_aux=True)(params)

@@ -48,6 +48,7 @@ class RunSettings:
       seed_frames: acted at random before the first update, half of it uniform, half pink noise; at least two episodes.
       updates: per decision.
       horizon, samples, iterations, proposals: of the planner that acts.
+      curiosity: deviation of the costs, of which novelty makes up what is lacking; 0 does without.
     """
 
     seed_frames: int = 4_000
@@ -56,6 +57,7 @@ class RunSettings:
     samples: int = 128
     iterations: int = 4
     proposals: int = 16
+    curiosity: float = 0.1
     learner: LearnerSettings = LearnerSettings()
 
     def planner(self, spec: Spec) -> planners.Planner:
@@ -215,9 +217,14 @@ class Run:
         capacity = 1 << 15
         buffer = Buffer.from_episodes(Episodes(self.environment.spec, tuple(known)), settings.length, capacity=capacity)
         key = jax.random.fold_in(jax.random.key(self.seed), self.learned)
+        chosen: dict[str, Any] = {
+            "curiosity": jnp.float32(curiosity(known, self.settings.curiosity)),
+            "settings": settings,
+            "count": CHUNK,
+        }
         terms: dict[str, Any] = {}
         for subkey in jax.random.split(key, max(1, round(wanted / CHUNK))):
-            learner, terms = improve(learner, buffer, jnp.float32(self.discount), subkey, settings=settings, count=CHUNK)
+            learner, terms = improve(learner, buffer, jnp.float32(self.discount), subkey, **chosen)
         self.learner = learner
         losses = {name: float(value) for name, value in terms.items()}
         if not all(map(np.isfinite, losses.values())):
@@ -284,8 +291,22 @@ def with_normalisers(model: Any, episodes: list[Episode]) -> Any:
     """`model` with observations and costs scaled by their spread, costs never by much less than by their largest."""
     model = jax.tree.map(lambda leaf: leaf, model)
     model.normaliser.fit(np.concatenate([np.asarray(model.spec.flatten(episode.observations)) for episode in episodes]))
-    costs = np.concatenate([episode.costs for episode in episodes if episode.costs is not None])
+    costs = costs_of(episodes)
     scale = max(float(costs.std()), COST_SHARE * float(np.abs(costs).max()))
     model.cost_normaliser.mean[...] = jnp.full((1,), float(costs.mean()), jnp.float32)
     model.cost_normaliser.scale[...] = jnp.full((1,), scale if scale > 0 else 1.0, jnp.float32)
     return model
+
+
+def costs_of(episodes: list[Episode]) -> np.ndarray:
+    """Every cost paid in `episodes`."""
+    return np.concatenate([episode.costs for episode in episodes if episode.costs is not None])
+
+
+def curiosity(episodes: list[Episode], wanted: float) -> float:
+    """What novelty is worth: as much as the costs' deviation falls short of `wanted`, for nothing else tells decisions apart then.
+
+    Nothing where episodes end by themselves: when they do tells them apart too.
+    """
+    ended = any(episode.terminated for episode in episodes)
+    return 0.0 if ended else max(0.0, wanted - float(costs_of(episodes).std()))

@@ -107,19 +107,43 @@ class Buffer:
         """Rows there is room for."""
         return self.observations.shape[0]
 
-    def sample(self, batch: int, length: int, *, newest: float = 1.0, key: Array) -> Window:
-        """`batch` windows of `length` decisions, each start in the `newest` share of the data equally likely. Pure: call it inside jit."""
+    def sample(
+        self, batch: int, length: int, *, newest: float = 1.0, weights: Float[Array, " C"] | None = None, key: Array
+    ) -> Window:
+        """`batch` windows of `length` decisions. Pure: call it inside jit.
+
+        Args:
+          newest: the share of the data, from its end, that windows are drawn from.
+          weights: how likely each start is beside the others, as `rarity` says for instance; all the same if not given.
+        """
         if not 1 <= length <= self.length:
             raise DataError(
                 f"windows of {length} decisions from a buffer for windows of {self.length}: expected 1 to {self.length}."
             )
         first = ((1 - newest) * self.count).astype(jnp.int32)
-        chosen = jax.random.randint(key, (batch,), first, self.count)
+        if weights is None:
+            chosen = jax.random.randint(key, (batch,), first, self.count)
+        else:
+            there = jnp.arange(self.capacity)
+            total = jnp.cumsum(jnp.where((there >= first) & (there < self.count), weights, 0.0))
+            drawn = jax.random.uniform(key, (batch,)) * total[-1]
+            chosen = jnp.clip(jnp.searchsorted(total, drawn, side="right"), first, self.count - 1)
         rows = self.starts[chosen][:, None] + jnp.arange(length + 1)
         acted = rows[:, :-1]
         continues = 1.0 - self.terminated[acted].astype(jnp.float32)
         frames = {name: frames[rows] for name, frames in self.frames.items()}
         return Window(self.observations[rows], self.actions[acted], self.costs[acted], continues, frames)
+
+    def rarity(self, length: int) -> Float[Array, " C"]:
+        """Of every start: 1, and the largest distance of a cost in its window from the mean, in deviations.
+
+        Drawn by these weights, costs met with a chance of p are about √p of what is learned from, and p where all are alike.
+        """
+        rows = self.starts[:, None] + jnp.arange(length)
+        there = jnp.arange(self.capacity) < self.count
+        first = self.costs[self.starts]
+        mean, deviation = first.mean(where=there), first.std(where=there)
+        return 1 + (jnp.abs(self.costs[rows] - mean) / jnp.maximum(deviation, 1e-6)).max(1)
 
 
 def _filled(episodes: list[Episode], spec: Spec, length: int, capacity: int) -> dict[str, np.ndarray]:

@@ -1,0 +1,104 @@
+"""The table of `sailplan bench control`: what was reached on each task by frames, beside what others published, and over all tasks."""
+
+import csv
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+
+from benchmarks.table_text import Lines, interval_text, markdown, mean_and_interval, plus_minus, provenance, short
+
+REFERENCES = Path(__file__).parent / "references" / "dmc_returns.csv"
+PUBLISHED = ("tdmpc2", "bmpc", "dreamerv3", "sac")
+"""Whose figures stand beside ours."""
+FIXED = ("random", "simulator")
+"""Methods that learn nothing: the same rows whatever the others ran on."""
+RESAMPLES = 2000
+
+Pick = Callable[[str], Lines]
+
+
+def control(lines: Lines) -> str:
+    """A table for each kind of machine the runs were on, those with the most frames first."""
+    learned = [line for line in lines if line["method"] not in FIXED]
+    fixed = [line for line in lines if line["method"] in FIXED]
+    parts = sorted(group_by_accelerator(learned).items(), key=lambda part: -max(line["frames"] for line in part[1]))
+    return "\n\n".join(_table(accelerator, [*fixed, *part]) for accelerator, part in parts) if parts else _table("", fixed)
+
+
+def group_by_accelerator(lines: Lines) -> dict[str, list[dict]]:
+    """Lines by the accelerator they were measured on, "" for none."""
+    found: dict[str, list[dict]] = {}
+    for line in lines:
+        found.setdefault(line.get("machine", {}).get("accelerator") or "", []).append(line)
+    return found
+
+
+def _table(accelerator: str, lines: Lines) -> str:
+    """One row per task: random, the true simulator, planner and policy by frames, and what others published; then over all."""
+    published = read_published(REFERENCES)
+    frames = sorted({line["frames"] for line in lines if line["method"] == "planner"})
+    columns: list[tuple[str, Pick]] = [
+        ("Random", lambda task: _chosen(lines, task, "random", 0)),
+        ("iCEM on the simulator", lambda task: _chosen(lines, task, "simulator", 0)),
+        *((f"Planner, {at:,}", lambda task, at=at: _chosen(lines, task, "planner", at)) for at in frames),
+        *((f"Policy, {at:,}", lambda task, at=at: _chosen(lines, task, "policy", at)) for at in frames[-1:]),
+        *((f"Compiled policy, {at:,}", lambda task, at=at: _chosen(lines, task, "compiled", at)) for at in frames[-1:]),
+        *((f"{name}, 100,000", lambda task, name=name: published.get((name, task), ())) for name in PUBLISHED),
+    ]
+    tasks = list(dict.fromkeys(line["task"] for line in lines))
+    rows = [[short(task), *(plus_minus(pick(task), "return_mean") for _, pick in columns)] for task in tasks]
+    for name, aggregate in (("mean", mean), ("interquartile mean", interquartile_mean)):
+        rows.append([name, *(interval_text(*aggregate([pick(task) for task in tasks])) for _, pick in columns)])
+    where = f"On one {accelerator}, which all runs shared" if accelerator else "On one core a run"
+    minutes = [line["minutes"] for line in lines if frames and (line["method"], line["frames"]) == ("planner", frames[-1])]
+    spent = (
+        f" Minutes of acting and learning to {frames[-1]:,} frames: {min(minutes):.0f} to {max(minutes):.0f}."
+        if minutes
+        else ""
+    )
+    note = f"\n\n*{where}.{spent} Others' figures: benchmarks/references/dmc_returns.csv, with their sources.*"
+    return markdown(["Task", *(name for name, _ in columns)], rows, drop_empty=True) + note + provenance(lines)
+
+
+def mean(cells: Sequence[Lines]) -> tuple[float | None, float | None]:
+    """Of the tasks' means, and the half-width of its 95 % interval from theirs; None unless every task was measured."""
+    found = [mean_and_interval(cell, "return_mean") for cell in cells]
+    values, intervals = [value for value, _ in found if value is not None], [width for _, width in found if width is not None]
+    if not values or len(values) < len(cells):
+        return None, None
+    width = math.sqrt(sum(width**2 for width in intervals)) / len(cells) if len(intervals) == len(cells) else None
+    return sum(values) / len(values), width
+
+
+def interquartile_mean(cells: Sequence[Lines]) -> tuple[float | None, float | None]:
+    """Of all runs on all tasks, the lowest and highest quarter left out (Agarwal et al. 2021, section 4.3); None as for the mean.
+
+    The half-width of its 95 % interval is from resampling the runs of each task; None where a task has but one.
+    """
+    runs = [np.array([line["return_mean"] for line in cell], float) for cell in cells]
+    if not runs or any(len(values) == 0 for values in runs):
+        return None, None
+    found = float(stats.trim_mean(np.concatenate(runs), 0.25))
+    if any(len(values) == 1 for values in runs):
+        return found, None
+    random = np.random.default_rng(0)
+    drawn = np.concatenate([random.choice(values, (RESAMPLES, len(values))) for values in runs], axis=1)
+    low, high = np.percentile(stats.trim_mean(drawn, 0.25, axis=1), [2.5, 97.5])
+    return found, float(high - low) / 2
+
+
+def _chosen(lines: Lines, task: str, method: str, frames: int) -> Lines:
+    return [line for line in lines if (line["task"], line["method"], line["frames"]) == (task, method, frames)]
+
+
+def read_published(path: Path) -> dict[tuple[str, str], Lines]:
+    """Published mean returns at 100,000 frames by method and task."""
+    with path.open(encoding="utf-8") as file:
+        return {
+            (row["method"], f"dm_control/{row['task']}-v0"): [{"return_mean": float(row["mean_return"])}]
+            for row in csv.DictReader(file)
+            if row["environment_frames"] == "100000"
+        }
