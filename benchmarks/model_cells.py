@@ -1,4 +1,4 @@
-"""Cells that train one model on given data and plan on it: what `bench objectives`, `partial` and `distractors` have in common.
+"""Cells that train one model on given data and plan on it: what `bench objectives`, `partial`, `distractors` and others have in common.
 
 The data are no model's own: random episodes, and episodes of iCEM on the true simulator with exploration noise. They are gathered
 once a task, with everything in sight; a cell's view hides some of it or adds to it.
@@ -21,7 +21,7 @@ import planners
 import worldmodels
 from benchmarks import results
 from benchmarks.planner_cells import ACTION_REPEAT, TASKS, Task
-from benchmarks.views import View
+from benchmarks.views import View, replayed
 from mpc.acting import play
 from mpc.evaluation import confidence_interval
 from mpc.ranking import rank_plans
@@ -116,7 +116,7 @@ def measure_lines(
         figures = measured()
         spent, condition = round((time.perf_counter() - start) / 60, 2), line["settings"]["condition"]
         lines.append(results.write_line(path, {**line, "condition": condition, **figures, "minutes": spent}))
-        said = "  ".join(f"{name} {figures[name]:.3g}" for name in SHOWN)
+        said = "  ".join(f"{name} {figures[name]:.3g}" for name in SHOWN if name in figures)
         console.print(f"{line['task']}, {line['method']}, {condition}, seed {line['seed']}: {said}", highlight=False)
     return lines
 
@@ -139,19 +139,6 @@ def data_of(task: Task) -> worldmodels.Dataset:
             dataset.append(episode)
     aside.rename(folder)
     return worldmodels.Dataset.open(folder)
-
-
-def replayed(environment: mpc.Environment, episode: worldmodels.Episode) -> worldmodels.Episode:
-    """The same actions from the same seed, as `environment` shows them."""
-    seen, costs = [environment.reset(episode.seed)], []
-    for action in episode.actions:
-        step = environment.step(action)
-        seen.append(step.observation)
-        costs.append(step.cost)
-    observations = {name: np.stack([moment[name] for moment in seen]) for name in seen[0]}
-    return worldmodels.Episode(
-        observations, episode.actions, np.asarray(costs, np.float32), episode.terminated, episode.truncated, episode.seed
-    )
 
 
 def measure(cell: Cell, seed: int, budget: Budget) -> dict[str, Any]:
@@ -193,7 +180,7 @@ def judge(
         "episodes": budget.episodes,
         "effective_rank": last.effective_rank,
         "plan_rank_correlation": rank_plans(model, played, horizon=task.horizon, predicted=mpc.LearnedCost()).mean,
-        "open_loop_error": open_loop_error(model, played, compared),
+        **({"open_loop_error": open_loop_error(model, played, compared)} if model.spec.size else {}),
         **{name: last.recipe[name] for name in ("information_x", "information_y", "prediction_error", "information_z")},
         "losses": {name: round(value, 5) for name, value in last.losses.items()},
     }
