@@ -111,7 +111,7 @@ def bench_futures_command(
 def bench_pixels_command(
     tasks: tuple[str, ...] = ("cartpole-swingup",),
     methods: tuple[str, ...] = (),
-    budget: tyro.conf.OmitArgPrefixes[Budget] = Budget(batch=32),  # noqa: B008
+    budget: tyro.conf.OmitArgPrefixes[Budget] = Budget(updates=1_600, batch=24),  # noqa: B008
     json_file: JSONFile = None,
 ) -> None:
     """Pictures in the place of the state, into benchmarks/results/pixels.jsonl; cells that are there are left out.

@@ -1,6 +1,6 @@
 """`sailplan bench pixels`: models of 64 × 64 pictures, which see nothing else, beside models of the state, on the same episodes.
 
-One picture hides all velocities, so the model of pictures stacks the last few. It reads out no quantities; plans are made by the
+One picture hides all velocities, so the model of pictures stacks the last two. It reads out no quantities; plans are made by the
 learned cost alone, as on the state.
 """
 
@@ -15,7 +15,7 @@ from worldmodels.objectives import PRESETS
 
 METHODS: dict[str, tuple[str, View, dict[str, Any]]] = {
     "state": ("state", View(), {}),
-    "pixels": ("64 × 64 pixels", View(observe=("pixels",)), {"memory": "stack"}),
+    "pixels": ("64 × 64 pixels", View(observe=("pixels",)), {"memory": "stack", "history": 2}),
 }
 
 
