@@ -10,9 +10,11 @@ from benchmarks.action_free import bench_action_free
 from benchmarks.distractors import bench_distractors
 from benchmarks.futures import bench_futures
 from benchmarks.model_cells import Budget
+from benchmarks.model_plots import PICTURES, plot_futures, plot_returns
 from benchmarks.objectives import bench_objectives
 from benchmarks.partial import bench_partial
 from benchmarks.pixels import bench_pixels
+from benchmarks.results import RESULTS, read_lines
 from worldmodels import manifest
 
 JSONFile = Annotated[Path | None, tyro.conf.arg(name="json")]
@@ -91,6 +93,7 @@ def bench_action_free_command(
         json_file: write the new lines there too.
     """
     write_lines(json_file, bench_action_free(tasks, methods, budget))
+    plot_returns(read_lines(RESULTS / "action_free.jsonl"), PICTURES / "action-free.svg")
 
 
 def bench_futures_command(
@@ -106,6 +109,7 @@ def bench_futures_command(
         json_file: write the new lines there too.
     """
     write_lines(json_file, bench_futures(codes, budget))
+    plot_futures(read_lines(RESULTS / "futures.jsonl"))
 
 
 def bench_pixels_command(
@@ -123,3 +127,4 @@ def bench_pixels_command(
         json_file: write the new lines there too.
     """
     write_lines(json_file, bench_pixels(tasks, methods, budget))
+    plot_returns(read_lines(RESULTS / "pixels.jsonl"), PICTURES / "pixels.svg")
