@@ -61,7 +61,7 @@ def futures(lines: Lines) -> str:
     """One row per capacity of z: how iCEM sails on the model, what its particles cover, and its energies."""
     columns = {
         "Plan ranking": "plan_rank_correlation",
-        "Modes covered": "modes_covered",
+        "Ends covered": "modes_covered",
         "Between": "between",
         "Nats in z": "information_z",
         "Energy, all": "energy_true",

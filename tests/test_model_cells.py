@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import mpc
-from benchmarks import distractors, model_cells, objectives, partial, results
+from benchmarks import action_free, distractors, model_cells, objectives, partial, pixels, results
 from benchmarks.model_cells import Budget, Cell
 from benchmarks.planner_cells import ACTION_REPEAT, TASKS
 from benchmarks.views import DISTRACTORS, View
@@ -43,6 +43,30 @@ def test_distractors_are_noise_beside_the_state_and_the_same_live_and_recorded(r
     noise = seen[0].observations[DISTRACTORS]
     assert noise.shape == (9, 5) and len(np.unique(noise)) == 45
     assert abs(noise.mean()) < 0.5 and 0.7 < noise.std() < 1.3
+
+
+@pytest.mark.skipif(mpc.rendering_backend() is None, reason="no rendering backend")
+def test_pictures_of_what_was_recorded_are_those_that_are_seen_live(recorded):
+    view = View(observe=("pixels",))
+    seen, environment = view.episodes(TASK, recorded), view.environment(TASK)
+    np.testing.assert_array_equal(seen[0].actions, recorded[0].actions)
+    np.testing.assert_allclose(seen[0].costs, recorded[0].costs, atol=1e-6)
+    live = [environment.reset(recorded[0].seed), *(environment.step(action).observation for action in recorded[0].actions)]
+    environment.close()
+    assert set(seen[0].observations) == {"pixels"}
+    np.testing.assert_array_equal(seen[0].observations["pixels"], [moment["pixels"] for moment in live])
+
+
+def test_of_each_episode_a_stretch_is_kept_at_another_time_in_each():
+    episodes = tiny.episodes(count=7, length=20)
+    kept = action_free.stretches(episodes, 5)
+    assert kept.spec == episodes.spec and [len(episode) for episode in kept] == [4] * 7
+    for index, (part, whole) in enumerate(zip(kept, episodes, strict=True)):
+        first = 4 * (index % 5)
+        np.testing.assert_array_equal(part.actions, whole.actions[first : first + 4])
+        np.testing.assert_array_equal(part.costs, whole.costs[first : first + 4])
+        for name, values in part.observations.items():
+            np.testing.assert_array_equal(values, whole.observations[name][first : first + 5])
 
 
 class Sinking(DoubleIntegrator):
@@ -101,6 +125,21 @@ def test_distractors_and_objectives_have_their_cells_in_files_of_their_own(measu
         distractors.bench_distractors(["cartpole-swingup"], ["vicrge"], (0,), (128,), Budget())
     with pytest.raises(results.ResultError, match="task hopper is not known"):
         objectives.bench_objectives(["hopper"], [], Budget())
+
+
+def test_pixels_are_cells_beside_the_state(measured):
+    lines = pixels.bench_pixels(["cartpole-swingup"], (), Budget(batch=24))
+    assert [(line["method"], line["settings"].get("memory")) for line in lines] == [("state", None), ("pixels", "stack")]
+    assert pixels.bench_pixels(["cartpole-swingup"], (), Budget(batch=24)) == []
+
+
+def test_every_way_of_learning_from_few_actions_is_a_cell(measured, monkeypatch):
+    monkeypatch.setattr(action_free, "data_of", model_cells.data_of)
+    monkeypatch.setattr(action_free, "measure", lambda *_: {"return_mean": 1.0})
+    lines = action_free.bench_action_free(["cartpole-swingup"], (), Budget(seeds=(0, 1)))
+    assert [(line["method"], line["seed"]) for line in lines[2:4]] == [("watched", 0), ("labelled", 1)]
+    with pytest.raises(results.ResultError, match="method seen is not known"):
+        action_free.bench_action_free(["cartpole-swingup"], ["seen"], Budget())
 
 
 @pytest.mark.slow
