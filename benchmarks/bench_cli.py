@@ -22,6 +22,7 @@ from benchmarks.model_bench_cli import (
     bench_futures_command,
     bench_objectives_command,
     bench_partial_command,
+    bench_pixels_command,
     write_lines,
 )
 from benchmarks.runtime import bench_runtime
@@ -233,6 +234,7 @@ Benchmark = (
     | Annotated[None, tyro.conf.subcommand("partial", constructor=bench_partial_command)]
     | Annotated[None, tyro.conf.subcommand("distractors", constructor=bench_distractors_command)]
     | Annotated[None, tyro.conf.subcommand("action-free", constructor=bench_action_free_command)]
+    | Annotated[None, tyro.conf.subcommand("pixels", constructor=bench_pixels_command)]
     | Annotated[None, tyro.conf.subcommand("futures", constructor=bench_futures_command)]
     | Annotated[None, tyro.conf.subcommand("exploration", constructor=bench_exploration_command)]
     | Annotated[None, tyro.conf.subcommand("many-tasks", constructor=bench_many_tasks_command)]

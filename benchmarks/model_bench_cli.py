@@ -12,6 +12,7 @@ from benchmarks.futures import bench_futures
 from benchmarks.model_cells import Budget
 from benchmarks.objectives import bench_objectives
 from benchmarks.partial import bench_partial
+from benchmarks.pixels import bench_pixels
 from worldmodels import manifest
 
 JSONFile = Annotated[Path | None, tyro.conf.arg(name="json")]
@@ -90,6 +91,23 @@ def bench_action_free_command(
         json_file: write the new lines there too.
     """
     write_lines(json_file, bench_action_free(tasks, methods, budget))
+
+
+def bench_pixels_command(
+    tasks: tuple[str, ...] = ("cartpole-swingup",),
+    methods: tuple[str, ...] = (),
+    budget: tyro.conf.OmitArgPrefixes[Budget] = Budget(batch=32),  # noqa: B008
+    json_file: JSONFile = None,
+) -> None:
+    """64 × 64 pixels beside the state, into benchmarks/results/pixels.jsonl; cells that are there are left out.
+
+    Args:
+        tasks: cartpole-swingup, reacher-easy, cheetah-run.
+        methods: state, pixels; both if not given.
+        budget: what a cell costs.
+        json_file: write the new lines there too.
+    """
+    write_lines(json_file, bench_pixels(tasks, methods, budget))
 
 
 def bench_futures_command(

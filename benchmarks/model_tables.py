@@ -52,6 +52,11 @@ def action_free(lines: Lines) -> str:
     return _beside(lines, "Learned from", "Of all labelled", lambda line: line["method"] == "labelled", ())
 
 
+def pixels(lines: Lines) -> str:
+    """One row per task and model: what share of the state model's return is left where only pictures are seen."""
+    return _beside(lines, "Model", "Of the state model's", lambda line: line["method"] == "state", ())
+
+
 def futures(lines: Lines) -> str:
     """One row per capacity of z: how iCEM sails on the model, what its particles cover, and its energies."""
     columns = {

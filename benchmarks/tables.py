@@ -212,6 +212,7 @@ TABLES: dict[str, Callable[[Lines], str]] = {
     "distractors": model_tables.distractors,
     "futures": model_tables.futures,
     "action_free": model_tables.action_free,
+    "pixels": model_tables.pixels,
     "training": model_tables.training,
     "training-loader": model_tables.training_loader,
     "many_tasks": model_tables.many_tasks,
