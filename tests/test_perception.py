@@ -10,7 +10,6 @@ import mpc
 import worldmodels
 from tests import tiny
 from worldmodels import Buffer, DataError, Episodes, SpecError, TrainingSettings
-from worldmodels.encoders.convolution import strided
 from worldmodels.encoders.memory import Recurrent
 from worldmodels.losses import rollout
 
@@ -31,14 +30,6 @@ def test_frames_stay_bytes_and_windows_are_cut_from_them():
     later = window.after(2)
     np.testing.assert_array_equal(later.frames["camera"], window.frames["camera"][:, 2:])
     assert later.actions.shape == (8, 2, 1)
-
-
-@pytest.mark.parametrize("height, width", [(16, 16), (17, 30), (1, 2)])
-def test_a_product_of_patches_is_the_convolution(height, width):
-    layer = nnx.Conv(3, 5, (3, 3), strides=2, rngs=nnx.Rngs(0))
-    layer.bias[...] = jnp.arange(5.0)
-    picture = jax.random.normal(jax.random.key(0), (2, height, width, 3))
-    np.testing.assert_allclose(strided(layer, picture), layer(picture), rtol=1e-5, atol=1e-5)
 
 
 def test_black_frames_and_floats_in_their_place_are_refused():

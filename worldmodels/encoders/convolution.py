@@ -28,24 +28,5 @@ class Convolution(nnx.Module):
         batch, shape = image.shape[:-3], image.shape[-3:]
         x = jnp.reshape(image, (-1, *shape)).astype(jnp.float32) / 255.0 - 0.5
         for layer in self.layers:
-            x = jax.nn.silu(strided(layer, x))
+            x = jax.nn.silu(layer(x))
         return self.norm(self.output(x.reshape(*batch, -1)))
-
-
-def strided(layer: nnx.Conv, x: Float[Array, "B H W C"]) -> Float[Array, "B H/2 W/2 D"]:
-    """What `layer`, 3 × 3 with strides of 2, says of `x`, as one product of matrices over patches laid side by side.
-
-    XLA on a CPU takes a hundred times as long for the gradient of a strided convolution.
-    """
-    halved = [-(-size // 2) for size in x.shape[1:3]]
-    padded = jnp.pad(x, ((0, 0), *(_padding(size) for size in x.shape[1:3]), (0, 0)))
-    rows, columns = (2 * size - 1 for size in halved)
-    patches = [padded[:, i : i + rows : 2, j : j + columns : 2] for i in range(3) for j in range(3)]
-    kernel = layer.kernel[...]
-    assert layer.bias is not None
-    return jnp.concatenate(patches, -1) @ kernel.reshape(-1, kernel.shape[-1]) + layer.bias[...]
-
-
-def _padding(size: int) -> tuple[int, int]:
-    """Before and after, so that a stride of 2 halves the size."""
-    return (size % 2, 1)
