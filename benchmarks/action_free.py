@@ -10,7 +10,7 @@ from typing import Any
 
 import mpc
 import worldmodels
-from benchmarks.model_cells import ACTION_REPEAT, Budget, data_of, judge, measure_lines
+from benchmarks.model_cells import ACTION_REPEAT, Budget, data_of, judge, measure_lines, open_loop_error
 from benchmarks.planner_cells import TASKS
 from benchmarks.results import choose
 from worldmodels.objectives import PRESETS
@@ -58,7 +58,10 @@ def measure(task: str, method: str, seed: int, budget: Budget) -> dict[str, Any]
         model = worldmodels.learn_actions(watched, labelled, settings, **taught)
     else:
         model = worldmodels.train(worldmodels.JEPA(data.spec, seed=seed), labelled, settings, **taught)
-    return {"labelled_decisions": sum(map(len, labelled)), **judge(model, described, environment, reports[-1], (), budget)}
+    return {
+        "labelled_decisions": sum(map(len, labelled)),
+        **judge(model, described, environment, reports[-1], open_loop_error, budget),
+    }
 
 
 def stretches(episodes: Sequence[worldmodels.Episode], share: int) -> worldmodels.Episodes:

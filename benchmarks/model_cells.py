@@ -1,4 +1,4 @@
-"""Cells that train one model on given data and plan on it: what `bench objectives`, `partial`, `distractors` and others have in common.
+"""Cells that train one model on given data and plan on it: what `bench objectives`, `partial` and `distractors` have in common.
 
 The data are no model's own: random episodes, and episodes of iCEM on the true simulator with exploration noise. They are gathered
 once a task, with everything in sight; a cell's view hides some of it or adds to it.
@@ -26,11 +26,12 @@ from mpc.acting import play
 from mpc.evaluation import confidence_interval
 from mpc.ranking import rank_plans
 from worldmodels.diagnostics import look, trials_for
-from worldmodels.diagnostics.trials import component_names
+from worldmodels.diagnostics.ridge import ridge
+from worldmodels.diagnostics.trials import component_names, trials
 from worldmodels.objectives import Preset
 
 DATA = Path("runs/bench/objectives")
-EPISODES = 6  # of each kind, in the data
+EPISODES = 6  # of each kind, in the data where not said otherwise
 HELD_OUT = 30_000  # first seed of evaluation
 AHEAD, WINDOWS = 20, 256  # model steps after which open-loop error is measured, and moments it is measured from
 SHOWN = ("return_mean", "effective_rank", "plan_rank_correlation", "open_loop_error")
@@ -66,6 +67,8 @@ class Cell:
       condition: what is seen, in words.
       compared: quantities whose open-loop error counts, so that models with different views can be compared.
       parts: settings of the JEPA that are not the defaults.
+      recorded: episodes of each kind to learn from.
+      probed: whether open-loop error is that of the whole state, read by `probed_error`, because not all models compared see it.
     """
 
     task: str
@@ -75,6 +78,8 @@ class Cell:
     view: View = View()
     compared: tuple[str, ...] = ()
     parts: dict[str, Any] = field(default_factory=dict)
+    recorded: int = EPISODES
+    probed: bool = False
 
 
 def measure_cells(benchmark: str, cells: Sequence[Cell], budget: Budget) -> list[dict[str, Any]]:
@@ -89,7 +94,7 @@ def measure_cells(benchmark: str, cells: Sequence[Cell], budget: Budget) -> list
             "method": cell.method,
             "settings": {**settings, "action_repeat": ACTION_REPEAT, **cell.parts},
             "seed": seed,
-            "frames": data_of(task).frames,
+            "frames": data_of(task, cell.recorded).frames,
         }
         planned.append((line, partial(measure, cell, seed, budget)))
     return measure_lines(planned, budget.minutes)
@@ -121,9 +126,9 @@ def measure_lines(
     return lines
 
 
-def data_of(task: Task) -> worldmodels.Dataset:
-    """The task's dataset under `DATA`, gathered where there is none."""
-    folder = DATA / task.name
+def data_of(task: Task, count: int = EPISODES) -> worldmodels.Dataset:
+    """The task's dataset under `DATA`, of `count` episodes of each kind; gathered where there is none."""
+    folder = DATA / (task.name if count == EPISODES else f"{task.name}-{count}")
     if folder.exists():
         return worldmodels.Dataset.open(folder)
     environment = mpc.make(task.environment, action_repeat=ACTION_REPEAT)
@@ -131,8 +136,8 @@ def data_of(task: Task) -> worldmodels.Dataset:
     cost = mpc.cost(mpc.tasks.lookup(task.environment))
     planner = planners.ICEM(task.horizon, samples=16, iterations=2, elites=4, keep=2)
     agent = mpc.PlanningAgent(mpc.simulator(simulator), cost, planner)
-    acted = mpc.collect(simulator, episodes=EPISODES, seed=1_000, agent=agent)
-    random = mpc.collect(environment, episodes=EPISODES, seed=0)
+    acted = mpc.collect(simulator, episodes=count, seed=1_000, agent=agent)
+    random = mpc.collect(environment, episodes=count, seed=0)
     aside = folder.with_name(folder.name + ".aside")
     with worldmodels.Dataset.create(aside, environment.spec, {"of": "random, and iCEM on the simulator"}) as dataset:
         for episode in [*random, *(replayed(environment, episode) for episode in acted)]:
@@ -144,7 +149,7 @@ def data_of(task: Task) -> worldmodels.Dataset:
 def measure(cell: Cell, seed: int, budget: Budget) -> dict[str, Any]:
     """Train one model and say how good it is to plan with."""
     task, preset = TASKS[cell.task], cell.preset
-    environment, data = cell.view.environment(task), cell.view.episodes(task, data_of(task))
+    environment, data = cell.view.environment(task), cell.view.episodes(task, data_of(task, cell.recorded))
     settings = worldmodels.TrainingSettings(batch=budget.batch, objective=preset.objective, cost_gradient=preset.cost_gradient)
     reports: list[worldmodels.Progress] = []
     with warnings.catch_warnings(record=True) as caught:
@@ -153,8 +158,14 @@ def measure(cell: Cell, seed: int, budget: Budget) -> dict[str, Any]:
         model = worldmodels.JEPA(environment.spec, seed=seed, norm=preset.norm, **cell.parts)
         model = worldmodels.train(model, data, settings, updates=budget.updates, seed=seed, progress=reports.append)
         seconds = time.perf_counter() - began
+
+    def error(model: worldmodels.JEPA, played: worldmodels.Episodes) -> float:
+        if cell.probed:
+            return probed_error(model, played, View().episodes(task, played))
+        return open_loop_error(model, played, cell.compared)
+
     return {
-        **judge(model, task, environment, reports[-1], cell.compared, budget),
+        **judge(model, task, environment, reports[-1], error, budget),
         "collapse_caught": bool([warning for warning in caught if warning.category is worldmodels.CollapseWarning]),
         "train_seconds": round(seconds, 1),
     }
@@ -165,10 +176,15 @@ def judge(
     task: Task,
     environment: mpc.Environment,
     last: worldmodels.Progress,
-    compared: Sequence[str],
+    error: Callable[[worldmodels.JEPA, worldmodels.Episodes], float],
     budget: Budget,
 ) -> dict[str, Any]:
-    """How good a trained model is to plan with, on unseen seeds of `environment`, which is closed; `last` of its training's reports."""
+    """How good a trained model is to plan with, on unseen seeds of `environment`, which is closed.
+
+    Args:
+      last: of its training's reports.
+      error: of what it predicts open loop, on the episodes that it played.
+    """
     agent = mpc.PlanningAgent(model, mpc.LearnedCost(), planners.ICEM(task.horizon, samples=128))
     seeds = range(HELD_OUT, HELD_OUT + budget.episodes)
     played = worldmodels.Episodes(environment.spec, tuple(play(environment, agent, seeds, copies=budget.episodes)))
@@ -180,19 +196,38 @@ def judge(
         "episodes": budget.episodes,
         "effective_rank": last.effective_rank,
         "plan_rank_correlation": rank_plans(model, played, horizon=task.horizon, predicted=mpc.LearnedCost()).mean,
-        **({"open_loop_error": open_loop_error(model, played, compared)} if model.spec.size else {}),
+        "open_loop_error": error(model, played),
         **{name: last.recipe[name] for name in ("information_x", "information_y", "prediction_error", "information_z")},
         "losses": {name: round(value, 5) for name, value in last.losses.items()},
     }
 
 
-def open_loop_error(model: worldmodels.JEPA, episodes: worldmodels.Episodes, compared: Sequence[str]) -> float:
+def open_loop_error(model: worldmodels.JEPA, episodes: worldmodels.Episodes, compared: Sequence[str] = ()) -> float:
     """Error of readouts predicted `AHEAD` steps, over the spread of what is observed; root mean square over its components.
 
     Of the quantities that `compared` names, all if it is empty.
     """
     seen = look(model, trials_for(model, episodes, AHEAD, WINDOWS))
     counts = [not compared or name.partition("[")[0] in compared for name in component_names(model.spec)]
-    errors = np.sqrt(((seen.predicted_readouts.mean(1)[:, -1] - seen.real[:, -1]) ** 2).mean(0))
-    relative = errors / (seen.real.reshape(-1, seen.real.shape[-1]).std(0) + 1e-3)
+    relative = _relative(seen.predicted_readouts.mean(1)[:, -1], seen.real)
     return float(np.sqrt(np.mean(relative[np.array(counts)] ** 2)))
+
+
+def probed_error(model: worldmodels.JEPA, episodes: worldmodels.Episodes, states: worldmodels.Episodes) -> float:
+    """As `open_loop_error`, of the state that `states` show of the same episodes; for models that may not see it.
+
+    A ridge regression reads the state from the features; it is fitted to features that are not predicted, of half of the episodes,
+    and asked on the other half.
+    """
+    given = trials_for(model, episodes, AHEAD, WINDOWS)
+    same = trials(states, states.spec, AHEAD, WINDOWS, context=given.context)
+    seen, real = look(model, given), np.asarray(states.spec.flatten(same.observations))[:, given.context :]
+    probe = ridge(*(array[given.fit].reshape(-1, array.shape[-1]) for array in (seen.features, real)))
+    relative = _relative(probe(seen.predicted_features[~given.fit].mean(1)[:, -1]), real[~given.fit])
+    return float(np.sqrt(np.mean(relative**2)))
+
+
+def _relative(predicted: np.ndarray, real: np.ndarray) -> np.ndarray:
+    """[O], errors of `predicted` [N, O] at the end of `real` [N, H+1, O], over its spread."""
+    errors = np.sqrt(((predicted - real[:, -1]) ** 2).mean(0))
+    return errors / (real.reshape(-1, real.shape[-1]).std(0) + 1e-3)

@@ -1,7 +1,6 @@
-"""`sailplan bench pixels`: models of 64 × 64 pictures, which see nothing else, beside models of the state, on the same episodes.
+"""`sailplan bench pixels`: models of 64 × 64 pictures, beside one that is told the state, all trained on the same episodes.
 
-One picture hides all velocities, so the model of pictures stacks the last two. It reads out no quantities; plans are made by the
-learned cost alone, as on the state.
+One picture hides velocities, so what looks at pictures remembers a few.
 """
 
 from collections.abc import Sequence
@@ -13,9 +12,10 @@ from benchmarks.results import choose
 from benchmarks.views import View
 from worldmodels.objectives import PRESETS
 
+RECORDED = 12  # episodes of each kind
 METHODS: dict[str, tuple[str, View, dict[str, Any]]] = {
     "state": ("state", View(), {}),
-    "pixels": ("64 × 64 pixels", View(observe=("pixels",)), {"memory": "stack", "history": 2}),
+    "pixels": ("64 × 64 pixels", View(observe=("pixels",)), {"memory": "stack", "history": 3}),
 }
 
 
@@ -23,7 +23,7 @@ def bench_pixels(tasks: Sequence[str], methods: Sequence[str], budget: Budget) -
     """Lines of the cells that are not in benchmarks/results/pixels.jsonl yet."""
     cells = []
     for task in choose("task", tasks, TASKS):
-        for method in choose("method", methods, METHODS):
+        for method in choose("model", methods, METHODS):
             condition, view, parts = METHODS[method]
-            cells.append(Cell(task, method, condition, PRESETS["vicreg"], view, parts=parts))
+            cells.append(Cell(task, method, condition, PRESETS["vicreg"], view, parts=parts, recorded=RECORDED, probed=True))
     return measure_cells("pixels", cells, budget)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import mpc
+import worldmodels
 from benchmarks import action_free, distractors, model_cells, objectives, partial, pixels, results
 from benchmarks.model_cells import Budget, Cell
 from benchmarks.planner_cells import ACTION_REPEAT, TASKS
@@ -46,15 +47,16 @@ def test_distractors_are_noise_beside_the_state_and_the_same_live_and_recorded(r
 
 
 @pytest.mark.skipif(mpc.rendering_backend() is None, reason="no rendering backend")
-def test_pictures_of_what_was_recorded_are_those_that_are_seen_live(recorded):
+def test_pictures_are_drawn_of_what_was_recorded_without_them(recorded):
     view = View(observe=("pixels",))
-    seen, environment = view.episodes(TASK, recorded), view.environment(TASK)
-    np.testing.assert_array_equal(seen[0].actions, recorded[0].actions)
-    np.testing.assert_allclose(seen[0].costs, recorded[0].costs, atol=1e-6)
-    live = [environment.reset(recorded[0].seed), *(environment.step(action).observation for action in recorded[0].actions)]
-    environment.close()
-    assert set(seen[0].observations) == {"pixels"}
-    np.testing.assert_array_equal(seen[0].observations["pixels"], [moment["pixels"] for moment in live])
+    drawn = view.episodes(TASK, recorded)
+    assert drawn.spec == view.environment(TASK).spec and dict(drawn.spec.observation) == {"pixels": (64, 64, 3)}
+    pictures = drawn[0].observations["pixels"]
+    assert pictures.shape == (9, 64, 64, 3) and pictures.dtype == np.uint8
+    assert all((one != other).any() for one, other in zip(pictures, pictures[1:], strict=False))
+    np.testing.assert_array_equal(drawn[0].costs, recorded[0].costs)
+    again = View().episodes(TASK, drawn)
+    np.testing.assert_array_equal(again[0].observations["velocity"], recorded[0].observations["velocity"])
 
 
 def test_of_each_episode_a_stretch_is_kept_at_another_time_in_each():
@@ -88,6 +90,21 @@ def test_open_loop_error_counts_what_is_compared(monkeypatch):
     assert both == pytest.approx(one / np.sqrt(2))
 
 
+def test_probed_error_is_of_what_features_know_whatever_the_readout_says(monkeypatch):
+    monkeypatch.setattr(model_cells, "WINDOWS", 8)
+    episodes = tiny.episodes(count=2, length=30)
+    sizes = {"latent": 2, "hidden": 4, "head": 4, "expander": 4}
+    sinking = Sinking(tiny.SPEC, **sizes)
+    assert model_cells.probed_error(sinking, episodes, episodes) < 1e-2
+    backwards = [replace(episode, observations=_reversed(episode)) for episode in episodes]
+    elsewhere = worldmodels.Episodes(tiny.SPEC, tuple(backwards))
+    assert model_cells.probed_error(sinking, episodes, elsewhere) > 0.3
+
+
+def _reversed(episode):
+    return {name: values[::-1] for name, values in episode.observations.items()}
+
+
 @pytest.fixture
 def measured(monkeypatch, tmp_path, recorded):
     """The cells that were measured, without the work."""
@@ -99,7 +116,7 @@ def measured(monkeypatch, tmp_path, recorded):
 
     monkeypatch.setattr(results, "RESULTS", tmp_path)
     monkeypatch.setattr(model_cells, "measure", measure)
-    monkeypatch.setattr(model_cells, "data_of", lambda task: recorded)
+    monkeypatch.setattr(model_cells, "data_of", lambda task, count=0: recorded)
     return seen
 
 
@@ -121,16 +138,14 @@ def test_distractors_and_objectives_have_their_cells_in_files_of_their_own(measu
     }
     assert [line["method"] for line in objectives.bench_objectives(["reacher-easy"], ["none"], Budget())] == ["none"]
     assert sorted(path.stem for path in results.RESULTS.iterdir()) == ["distractors", "objectives"]
+    assert [line["condition"] for line in pixels.bench_pixels(["cartpole-swingup"], [], Budget())] == [
+        "state",
+        "64 × 64 pixels",
+    ]
     with pytest.raises(results.ResultError, match=r"vicrge is not known\. Expected some of vicreg"):
         distractors.bench_distractors(["cartpole-swingup"], ["vicrge"], (0,), (128,), Budget())
     with pytest.raises(results.ResultError, match="task hopper is not known"):
         objectives.bench_objectives(["hopper"], [], Budget())
-
-
-def test_pixels_are_cells_beside_the_state(measured):
-    lines = pixels.bench_pixels(["cartpole-swingup"], (), Budget(batch=24))
-    assert [(line["method"], line["settings"].get("memory")) for line in lines] == [("state", None), ("pixels", "stack")]
-    assert pixels.bench_pixels(["cartpole-swingup"], (), Budget(batch=24)) == []
 
 
 def test_every_way_of_learning_from_few_actions_is_a_cell(measured, monkeypatch):
@@ -145,7 +160,7 @@ def test_every_way_of_learning_from_few_actions_is_a_cell(measured, monkeypatch)
 @pytest.mark.slow
 def test_a_model_with_a_memory_beside_noise_is_trained_and_planned_on(monkeypatch, recorded):
     monkeypatch.setitem(TASKS, TASK.name, replace(TASK, horizon=2))
-    monkeypatch.setattr(model_cells, "data_of", lambda task: recorded)
+    monkeypatch.setattr(model_cells, "data_of", lambda task, count=0: recorded)
     monkeypatch.setattr(model_cells, "AHEAD", 3)
     parts = {"latent": 4, "hidden": 8, "head": 8, "expander": 8, "memory": "stack", "history": 2}
     cell = Cell(TASK.name, "stack", "tiny", PRESETS["vicreg"], View(("position",), 2), ("position",), parts)
