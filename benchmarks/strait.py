@@ -127,14 +127,16 @@ class World:
 
 
 def distance(position: Any) -> Any:
-    """Metres [*B] from positions [*B, 2] to the middle of the nearer rock."""
-    return jnp.hypot(position[..., 0] - ROCKS[0], jnp.abs(position[..., 1]) - ROCKS[1])
+    """Metres [*B] from positions [*B, 2], of numpy or JAX, to the middle of the nearer rock."""
+    here = position.__array_namespace__()
+    return here.hypot(position[..., 0] - ROCKS[0], abs(position[..., 1]) - ROCKS[1])
 
 
 def cost(readout: dict[str, Any], action: Any, step: Any) -> Any:
     """Squared metres from the middle of the river, and ten times how near a rock is: 1 at its middle, 0.37 where it is touched."""
     position = readout["position"]
-    return position[..., 1] ** 2 + 10 * jnp.exp(-((distance(position) / SIZE) ** 2))
+    near = position.__array_namespace__().exp(-((distance(position) / SIZE) ** 2))
+    return position[..., 1] ** 2 + 10 * near
 
 
 gymnasium.register("Strait-v0", Strait, max_episode_steps=DECISIONS)
