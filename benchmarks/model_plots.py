@@ -22,7 +22,8 @@ def plot_futures(lines: Sequence[dict], folder: Path = PICTURES) -> Path:
         for axes, (field, said), colour in zip(
             figure.subplots(1, len(SHARES), sharey=True), SHARES.items(), ("blue", "green", "orange"), strict=True
         ):
-            points = sorted((cell[0]["settings"].get("noise_size", 1), *mean_and_interval(cell, field)) for cell in cells)
+            found = [(cell[0]["settings"].get("noise_size", 1), *mean_and_interval(cell, field)) for cell in cells]
+            points = sorted((codes, mean, interval or 0.0) for codes, mean, interval in found)
             x, y, interval = zip(*points, strict=True)
             draw_lines(axes, [Series("", x, y, colour, interval, marker="o")], Axis("codes of z", True), Axis("share"))
             axes.set_title(said, fontsize=9)

@@ -98,10 +98,10 @@ class World:
 
     spec: worldmodels.Spec = static()
 
-    def start(self, observation: dict[str, Array]) -> Float[Array, "3"]:
+    def start(self, observation: dict[str, Any]) -> Float[Array, "3"]:
         return jnp.concatenate([observation["position"], observation["drift"]])
 
-    def observe(self, latent: Array, previous_action: Array, observation: dict[str, Array]) -> Float[Array, "3"]:
+    def observe(self, latent: Array, previous_action: Array, observation: dict[str, Any]) -> Float[Array, "3"]:
         return self.start(observation)
 
     def predict(self, latent: Float[Array, "3"], action: Float[Array, "1"], noise: Float[Array, "1"]) -> Float[Array, "3"]:
@@ -115,7 +115,7 @@ class World:
     def draw_noise(self, futures: int, horizon: int, *, key: Array) -> Float[Array, "M H 1"]:
         return jax.random.rademacher(key, (futures, horizon, 1), float)
 
-    def infer_noise(self, latent: Array, action: Array, next_observation: dict[str, Array]) -> Float[Array, "1"]:
+    def infer_noise(self, latent: Array, action: Array, next_observation: dict[str, Any]) -> Float[Array, "1"]:
         expected = self.predict(latent, action, jnp.zeros(1))
         return jnp.sign(next_observation["drift"] - expected[2:])
 
@@ -139,4 +139,4 @@ def cost(readout: dict[str, Any], action: Any, step: Any) -> Any:
     return position[..., 1] ** 2 + 10 * near
 
 
-gymnasium.register("Strait-v0", Strait, max_episode_steps=DECISIONS)
+gymnasium.register("Strait-v0", f"{__name__}:Strait", max_episode_steps=DECISIONS)
