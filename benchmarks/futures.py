@@ -1,10 +1,11 @@
 """`sailplan bench futures`: models of a strait where a gust blows from either side, and iCEM that sails on each.
 
 A deterministic predictor says what happens on average, which never happens; a latent variable says what may happen. How much it may
-say is swept over, by its number of codes.
+say is swept over, by its number of codes. The world itself in the model's place is the ceiling.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -23,46 +24,74 @@ EPISODES = 400  # random ones to learn from, and a quarter as many to measure on
 PARTS = {"latent": 16, "hidden": 64, "head": 64, "expander": 64}
 LENGTH = 8  # model steps predicted open loop in training
 HORIZON, FUTURES = 15, 16
-CODES = (1, 2, 4, 16, 64)
+CODES = (0, 1, 2, 4, 16, 64)
 BLOWN = 3  # decisions after the gust began, when the boat is where it threw it
 MOMENTS, PLANS = 16, 64  # of plan ranking
 COST = mpc.cost(strait.cost)
 
 
 def bench_futures(codes: Sequence[int], budget: Budget) -> list[dict[str, Any]]:
-    """Lines of the cells that are not in benchmarks/results/futures.jsonl yet: z one of so many `codes`, no z where that is 1."""
+    """Lines of the cells that are not in benchmarks/results/futures.jsonl yet: z one of so many `codes`.
+
+    No z where that is 1, and the world itself instead of a model, of which one seed will do, where it is 0.
+    """
     planned = []
     for seed in budget.seeds:
         for count in codes or CODES:
-            noise = {"noise": "quantised", "noise_size": count} if count > 1 else {}
-            settings = {"condition": _condition(count), "updates": budget.updates, "batch": budget.batch, "length": LENGTH}
+            if count == 0 and seed != budget.seeds[0]:
+                continue
+            parts = {**PARTS, **({"noise": "quantised", "noise_size": count} if count > 1 else {})}
+            learned = {"updates": budget.updates, "batch": budget.batch, "length": LENGTH, **parts}
             line = {
                 "benchmark": "futures",
                 "task": strait.ID,
-                "method": "z" if count > 1 else "deterministic",
-                "settings": {**settings, **PARTS, **noise},
+                "method": {0: "world", 1: "deterministic"}.get(count, "z"),
+                "settings": {"condition": _condition(count), **(learned if count else {})},
                 "seed": seed,
-                "frames": EPISODES * strait.DECISIONS,
+                "frames": EPISODES * strait.DECISIONS if count else 0,
             }
-            planned.append((line, lambda noise=noise, seed=seed: measure({**PARTS, **noise}, seed, budget)))
+            measured = partial(measure, parts, seed) if count else measure_world
+            planned.append((line, partial(measured, budget)))
     return measure_lines(planned, budget.minutes)
 
 
 def _condition(codes: int) -> str:
-    return f"{codes} codes" if codes > 1 else "no z"
+    return {0: "the world itself", 1: "no z"}.get(codes, f"{codes} codes")
 
 
 def measure(parts: dict[str, Any], seed: int, budget: Budget) -> dict[str, Any]:
     """Train one model, sail on it, and ask it about crossings that it has not seen."""
     environment = mpc.make(strait.ID)
-    random = mpc.PinkAgent(environment.spec)
-    data = mpc.collect(environment, episodes=EPISODES, seed=0, agent=random, copies=8)
-    unseen = mpc.collect(environment, episodes=EPISODES // 4, seed=EPISODES, agent=random, copies=8)
-    assert isinstance(unseen, worldmodels.Episodes)
+    data, unseen = gather(environment, EPISODES, 0), gather(environment, EPISODES // 4, EPISODES)
     reports: list[worldmodels.Progress] = []
     model = worldmodels.JEPA(environment.spec, seed=seed, **parts)
     settings = worldmodels.TrainingSettings(batch=budget.batch, length=LENGTH)
     model = worldmodels.train(model, data, settings, updates=budget.updates, seed=seed, progress=reports.append)
+    return {
+        **sail(model, environment, unseen, budget),
+        "effective_rank": reports[-1].effective_rank,
+        "information_z": reports[-1].recipe["information_z"],
+        "prediction_error": reports[-1].recipe["prediction_error"],
+        "open_loop_error": open_loop_error(model, unseen, ()),
+        **energies(model, unseen),
+    }
+
+
+def measure_world(budget: Budget) -> dict[str, Any]:
+    """Sail on the world itself."""
+    environment = mpc.make(strait.ID)
+    return sail(strait.World(environment.spec), environment, gather(environment, EPISODES // 4, EPISODES), budget)
+
+
+def gather(environment: mpc.Environment, episodes: int, seed: int) -> worldmodels.Episodes:
+    """Random crossings from that seed on."""
+    found = mpc.collect(environment, episodes=episodes, seed=seed, agent=mpc.PinkAgent(environment.spec), copies=8)
+    assert isinstance(found, worldmodels.Episodes)
+    return found
+
+
+def sail(model: Any, environment: mpc.Environment, unseen: worldmodels.Episodes, budget: Budget) -> dict[str, Any]:
+    """How iCEM sails on a model, what its particles cover, and how it ranks plans; `environment` is closed."""
     planner = planners.ICEM(HORIZON, samples=64, elites=16, keep=4)
     agent = mpc.PlanningAgent(model, COST, planner, futures=FUTURES)
     played = list(play(environment, agent, range(HELD_OUT, HELD_OUT + budget.episodes), copies=budget.episodes))
@@ -75,13 +104,8 @@ def measure(parts: dict[str, Any], seed: int, budget: Budget) -> dict[str, Any]:
         "return_ci95": confidence_interval(returns),
         "success_rate": float((nearest > strait.SIZE).mean()),
         "episodes": budget.episodes,
-        "effective_rank": reports[-1].effective_rank,
-        "information_z": reports[-1].recipe["information_z"],
-        "prediction_error": reports[-1].recipe["prediction_error"],
         "plan_rank_correlation": plan_ranking(agent, crossings),
-        "open_loop_error": open_loop_error(model, unseen, ()),
         **coverage(model, crossings),
-        **energies(model, unseen),
     }
 
 
@@ -113,7 +137,7 @@ def before_the_gust(episodes: Sequence[worldmodels.Episode]) -> list[Crossing]:
     return found
 
 
-def coverage(model: worldmodels.JEPA, crossings: Sequence[Crossing], particles: int = 64) -> dict[str, float]:
+def coverage(model: Any, crossings: Sequence[Crossing], particles: int = 64) -> dict[str, float]:
     """How the model's particles stand to the two places where the boat may be once the gust has blown.
 
     `modes_covered` is the share of those places near which, within a quarter of the way between the two, there are at least a tenth

@@ -10,9 +10,11 @@ from benchmarks.action_free import bench_action_free
 from benchmarks.distractors import bench_distractors
 from benchmarks.futures import bench_futures
 from benchmarks.model_cells import Budget
+from benchmarks.model_plots import PICTURES, plot_futures, plot_returns
 from benchmarks.objectives import bench_objectives
 from benchmarks.partial import bench_partial
 from benchmarks.pixels import bench_pixels
+from benchmarks.results import RESULTS, read_lines
 from worldmodels import manifest
 
 JSONFile = Annotated[Path | None, tyro.conf.arg(name="json")]
@@ -91,23 +93,7 @@ def bench_action_free_command(
         json_file: write the new lines there too.
     """
     write_lines(json_file, bench_action_free(tasks, methods, budget))
-
-
-def bench_pixels_command(
-    tasks: tuple[str, ...] = ("cartpole-swingup",),
-    methods: tuple[str, ...] = (),
-    budget: tyro.conf.OmitArgPrefixes[Budget] = Budget(batch=32),  # noqa: B008
-    json_file: JSONFile = None,
-) -> None:
-    """64 × 64 pixels beside the state, into benchmarks/results/pixels.jsonl; cells that are there are left out.
-
-    Args:
-        tasks: cartpole-swingup, reacher-easy, cheetah-run.
-        methods: state, pixels; both if not given.
-        budget: what a cell costs.
-        json_file: write the new lines there too.
-    """
-    write_lines(json_file, bench_pixels(tasks, methods, budget))
+    plot_returns(read_lines(RESULTS / "action_free.jsonl"), PICTURES / "action-free.svg")
 
 
 def bench_futures_command(
@@ -118,8 +104,27 @@ def bench_futures_command(
     """A strait where a gust blows from either side, into benchmarks/results/futures.jsonl; cells that are there are left out.
 
     Args:
-        codes: of the latent variable, 1 for a deterministic model; 1, 2, 4, 16 and 64 if not given.
+        codes: of the latent variable, 1 for a deterministic model, 0 for the world itself; 0, 1, 2, 4, 16 and 64 if not given.
         budget: what a cell costs.
         json_file: write the new lines there too.
     """
     write_lines(json_file, bench_futures(codes, budget))
+    plot_futures(read_lines(RESULTS / "futures.jsonl"))
+
+
+def bench_pixels_command(
+    tasks: tuple[str, ...] = ("cartpole-swingup",),
+    methods: tuple[str, ...] = (),
+    budget: tyro.conf.OmitArgPrefixes[Budget] = Budget(batch=64),  # noqa: B008
+    json_file: JSONFile = None,
+) -> None:
+    """Pictures in the place of the state, into benchmarks/results/pixels.jsonl; cells that are there are left out.
+
+    Args:
+        tasks: cartpole-swingup, reacher-easy, cheetah-run.
+        methods: state, pixels; both if not given.
+        budget: what a cell costs.
+        json_file: write the new lines there too.
+    """
+    write_lines(json_file, bench_pixels(tasks, methods, budget))
+    plot_returns(read_lines(RESULTS / "pixels.jsonl"), PICTURES / "pixels.svg")

@@ -1,4 +1,4 @@
-"""Cells that train one model on given data and plan on it: what `bench objectives`, `partial` and `distractors` have in common.
+"""Cells that train one model on given data and plan on it: what `bench objectives`, `partial`, `distractors` and others have in common.
 
 The data are no model's own: random episodes, and episodes of iCEM on the true simulator with exploration noise. They are gathered
 once a task, with everything in sight; a cell's view hides some of it or adds to it.
@@ -121,7 +121,7 @@ def measure_lines(
         figures = measured()
         spent, condition = round((time.perf_counter() - start) / 60, 2), line["settings"]["condition"]
         lines.append(results.write_line(path, {**line, "condition": condition, **figures, "minutes": spent}))
-        said = "  ".join(f"{name} {figures[name]:.3g}" for name in SHOWN)
+        said = "  ".join(f"{name} {figures[name]:.3g}" for name in SHOWN if name in figures)
         console.print(f"{line['task']}, {line['method']}, {condition}, seed {line['seed']}: {said}", highlight=False)
     return lines
 

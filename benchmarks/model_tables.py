@@ -53,15 +53,15 @@ def action_free(lines: Lines) -> str:
 
 
 def pixels(lines: Lines) -> str:
-    """One row per task and model: what share of the state model's return is left where only pictures are seen."""
-    return _beside(lines, "Model", "Of the state model's", lambda line: line["method"] == "state", ())
+    """One row per task and model: what is left of the state model's return where only pictures are seen."""
+    return _beside(lines, "Model of", "Of the state's", lambda line: line["method"] == "state", ())
 
 
 def futures(lines: Lines) -> str:
     """One row per capacity of z: how iCEM sails on the model, what its particles cover, and its energies."""
     columns = {
         "Plan ranking": "plan_rank_correlation",
-        "Modes covered": "modes_covered",
+        "Ends covered": "modes_covered",
         "Between": "between",
         "Nats in z": "information_z",
         "Energy, all": "energy_true",
@@ -71,7 +71,7 @@ def futures(lines: Lines) -> str:
         "Open-loop error": "open_loop_error",
     }
     rows = []
-    ordered = sorted(lines, key=lambda line: line["settings"].get("noise_size", 1))
+    ordered = sorted(lines, key=lambda line: (line["method"] != "world", line["settings"].get("noise_size", 1)))
     for (condition,), cell in group(ordered, "condition").items():
         figures = [number(mean_and_interval(cell, field)[0]) for field in columns.values()]
         missed = f"{number(100 * (mean_and_interval(cell, 'success_rate')[0] or 0.0))} %"
