@@ -96,24 +96,6 @@ def bench_action_free_command(
     plot_returns(read_lines(RESULTS / "action_free.jsonl"), PICTURES / "action-free.svg")
 
 
-def bench_pixels_command(
-    tasks: tuple[str, ...] = ("cartpole-swingup",),
-    methods: tuple[str, ...] = (),
-    budget: tyro.conf.OmitArgPrefixes[Budget] = Budget(batch=32),  # noqa: B008
-    json_file: JSONFile = None,
-) -> None:
-    """64 × 64 pixels beside the state, into benchmarks/results/pixels.jsonl; cells that are there are left out.
-
-    Args:
-        tasks: cartpole-swingup, reacher-easy, cheetah-run.
-        methods: state, pixels; both if not given.
-        budget: what a cell costs.
-        json_file: write the new lines there too.
-    """
-    write_lines(json_file, bench_pixels(tasks, methods, budget))
-    plot_returns(read_lines(RESULTS / "pixels.jsonl"), PICTURES / "pixels.svg")
-
-
 def bench_futures_command(
     codes: tuple[int, ...] = (),
     budget: tyro.conf.OmitArgPrefixes[Budget] = Budget(updates=1_500, episodes=40),  # noqa: B008
@@ -128,3 +110,21 @@ def bench_futures_command(
     """
     write_lines(json_file, bench_futures(codes, budget))
     plot_futures(read_lines(RESULTS / "futures.jsonl"))
+
+
+def bench_pixels_command(
+    tasks: tuple[str, ...] = ("cartpole-swingup",),
+    methods: tuple[str, ...] = (),
+    budget: tyro.conf.OmitArgPrefixes[Budget] = Budget(batch=64),  # noqa: B008
+    json_file: JSONFile = None,
+) -> None:
+    """Pictures in the place of the state, into benchmarks/results/pixels.jsonl; cells that are there are left out.
+
+    Args:
+        tasks: cartpole-swingup, reacher-easy, cheetah-run.
+        methods: state, pixels; both if not given.
+        budget: what a cell costs.
+        json_file: write the new lines there too.
+    """
+    write_lines(json_file, bench_pixels(tasks, methods, budget))
+    plot_returns(read_lines(RESULTS / "pixels.jsonl"), PICTURES / "pixels.svg")

@@ -53,8 +53,8 @@ def action_free(lines: Lines) -> str:
 
 
 def pixels(lines: Lines) -> str:
-    """One row per task and model: what share of the state model's return is left where only pictures are seen."""
-    return _beside(lines, "Model", "Of the state model's", lambda line: line["method"] == "state", ())
+    """One row per task and model: what is left of the state model's return where only pictures are seen."""
+    return _beside(lines, "Model of", "Of the state's", lambda line: line["method"] == "state", ())
 
 
 def futures(lines: Lines) -> str:

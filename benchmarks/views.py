@@ -18,7 +18,7 @@ class View:
     """What is seen of a task's environment.
 
     Attributes:
-      observe: its quantities by name, its picture as "pixels"; all quantities if empty.
+      observe: its quantities by name, and "pixels" for a picture of 64 × 64; all quantities if empty.
       distractors: components of unit noise shown beside them, new at every moment.
     """
 
@@ -46,19 +46,6 @@ class View:
         return replace(episode, observations={name: shown[name] for name in names})
 
 
-def replayed(environment: mpc.Environment, episode: Episode) -> Episode:
-    """The same actions from the same seed, as `environment` shows them."""
-    seen, costs = [environment.reset(episode.seed)], []
-    for action in episode.actions:
-        step = environment.step(action)
-        seen.append(step.observation)
-        costs.append(step.cost)
-    observations = {name: np.stack([moment[name] for moment in seen]) for name in seen[0]}
-    return Episode(
-        observations, episode.actions, np.asarray(costs, np.float32), episode.terminated, episode.truncated, episode.seed
-    )
-
-
 class Distracted:
     """An `mpc.Environment` that shows `size` components of noise too; the same ones in the same episode."""
 
@@ -83,6 +70,19 @@ class Distracted:
 
     def _beside(self, observation: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         return {**observation, DISTRACTORS: self._random.normal(size=self.size).astype(np.float32)}
+
+
+def replayed(environment: mpc.Environment, episode: Episode) -> Episode:
+    """The same actions from the same seed, as `environment` shows them."""
+    seen, costs = [environment.reset(episode.seed)], []
+    for action in episode.actions:
+        step = environment.step(action)
+        seen.append(step.observation)
+        costs.append(step.cost)
+    observations = {name: np.stack([moment[name] for moment in seen]) for name in seen[0]}
+    return Episode(
+        observations, episode.actions, np.asarray(costs, np.float32), episode.terminated, episode.truncated, episode.seed
+    )
 
 
 def noise_of(seed: int) -> np.random.Generator:
