@@ -26,6 +26,7 @@ from benchmarks.model_bench_cli import (
     write_lines,
 )
 from benchmarks.runtime import bench_runtime
+from benchmarks.surprise import bench_surprise
 from benchmarks.training import bench_training
 from benchmarks.video import bench_video
 
@@ -95,6 +96,27 @@ def bench_control_command(
         bench_simulator(tasks)
         return
     write_lines(json_file, bench_control(tasks, seeds, frames, together=together))
+
+
+def bench_surprise_command(
+    tasks: tuple[str, ...] = ("cartpole-swingup", "cheetah-run"),
+    methods: tuple[str, ...] = (),
+    seeds: tuple[int, ...] = (1,),
+    before: int = 25_000,
+    after: int = 10_000,
+    json_file: JSONFile = None,
+) -> None:
+    """The body's mass doubles in the middle of a run, into benchmarks/results/surprise.jsonl; cells that are there are left out.
+
+    Args:
+        tasks: dm_control's short names or Gymnasium ids, of MuJoCo's bodies.
+        methods: always, surprised, never; all if not given.
+        seeds: of the runs, which are kept under runs/surprise.
+        before: frames with the body as it is.
+        after: frames with twice its mass.
+        json_file: write the new lines there too.
+    """
+    write_lines(json_file, bench_surprise(tasks, methods, seeds, before, after))
 
 
 def bench_runtime_command(
@@ -227,6 +249,7 @@ Benchmark = (
     Annotated[None, tyro.conf.subcommand("speed", constructor=bench_speed)]
     | Annotated[None, tyro.conf.subcommand("planners", constructor=bench_planners)]
     | Annotated[None, tyro.conf.subcommand("control", constructor=bench_control_command)]
+    | Annotated[None, tyro.conf.subcommand("surprise", constructor=bench_surprise_command)]
     | Annotated[None, tyro.conf.subcommand("runtime", constructor=bench_runtime_command)]
     | Annotated[None, tyro.conf.subcommand("training", constructor=bench_training_command)]
     | Annotated[None, tyro.conf.subcommand("loader", constructor=bench_loader_command)]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.control_tables import FIXED, PUBLISHED, REFERENCES, group_by_accelerator, read_published
+from benchmarks.control_tables import FIXED, PUBLISHED, REFERENCES, SUITE, group_by_accelerator, read_published
 from benchmarks.plots import COLOURS, Axis, Series, draw_lines, drawing, write
 from benchmarks.provenance import ROOT
 from benchmarks.table_text import group, mean_and_interval, short
@@ -24,7 +24,8 @@ def plot_control(lines: Sequence[dict], folder: Path = PICTURES) -> list[Path]:
 
 
 def _plot(lines: Sequence[dict], field: str, path: Path) -> Path:
-    tasks = list(dict.fromkeys(line["task"] for line in lines if line["method"] not in FIXED))
+    learned = [line["task"] for line in lines if line["method"] not in FIXED]
+    tasks = [task for task in dict.fromkeys(learned) if task.startswith(SUITE)]
     with drawing() as make_figure:
         rows = -(-len(tasks) // COLUMNS)
         figure = make_figure(figsize=(2.7 * COLUMNS, 0.9 + 2.1 * rows), layout="constrained")

@@ -8,7 +8,17 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from benchmarks.table_text import Lines, interval_text, markdown, mean_and_interval, plus_minus, provenance, short
+from benchmarks.table_text import (
+    Lines,
+    group,
+    interval_text,
+    markdown,
+    mean_and_interval,
+    number,
+    plus_minus,
+    provenance,
+    short,
+)
 
 REFERENCES = Path(__file__).parent / "references" / "dmc_returns.csv"
 PUBLISHED = ("tdmpc2", "bmpc", "dreamerv3", "sac")
@@ -20,12 +30,32 @@ RESAMPLES = 2000
 Pick = Callable[[str], Lines]
 
 
+SUITE = "dm_control/"
+"""The tasks that others published, and that are averaged over."""
+
+
 def control(lines: Lines) -> str:
-    """A table for each kind of machine the runs were on, those with the most frames first."""
+    """A table for each kind of machine dm_control's tasks were learned on, those with the most frames first."""
+    return _tables([line for line in lines if line["task"].startswith(SUITE)])
+
+
+def short_control(lines: Lines) -> str:
+    """The first of these tables, at the most frames alone."""
+    lines = [line for line in lines if line["task"].startswith(SUITE)]
+    most = max((line["frames"] for line in lines), default=0)
+    return _tables([line for line in lines if line["method"] in FIXED or line["frames"] == most])
+
+
+def gymnasium(lines: Lines) -> str:
+    """The same of Gymnasium's own tasks, whose returns have no common scale."""
+    return _tables([line for line in lines if not line["task"].startswith(SUITE)], averaged=False)
+
+
+def _tables(lines: Lines, averaged: bool = True) -> str:
     learned = [line for line in lines if line["method"] not in FIXED]
     fixed = [line for line in lines if line["method"] in FIXED]
     parts = sorted(group_by_accelerator(learned).items(), key=lambda part: -max(line["frames"] for line in part[1]))
-    return "\n\n".join(_table(accelerator, [*fixed, *part]) for accelerator, part in parts) if parts else _table("", fixed)
+    return "\n\n".join(_table(name, [*fixed, *part], averaged) for name, part in parts or [("", fixed)])
 
 
 def group_by_accelerator(lines: Lines) -> dict[str, list[dict]]:
@@ -36,7 +66,7 @@ def group_by_accelerator(lines: Lines) -> dict[str, list[dict]]:
     return found
 
 
-def _table(accelerator: str, lines: Lines) -> str:
+def _table(accelerator: str, lines: Lines, averaged: bool) -> str:
     """One row per task: random, the true simulator, planner and policy by frames, and what others published; then over all."""
     published = read_published(REFERENCES)
     frames = sorted({line["frames"] for line in lines if line["method"] == "planner"})
@@ -50,7 +80,7 @@ def _table(accelerator: str, lines: Lines) -> str:
     ]
     tasks = list(dict.fromkeys(line["task"] for line in lines))
     rows = [[short(task), *(plus_minus(pick(task), "return_mean") for _, pick in columns)] for task in tasks]
-    for name, aggregate in (("mean", mean), ("interquartile mean", interquartile_mean)):
+    for name, aggregate in (("mean", mean), ("interquartile mean", interquartile_mean)) if averaged else ():
         rows.append([name, *(interval_text(*aggregate([pick(task) for task in tasks])) for _, pick in columns)])
     where = f"On one {accelerator}, which all runs shared" if accelerator else "On one core a run"
     minutes = [line["minutes"] for line in lines if frames and (line["method"], line["frames"]) == ("planner", frames[-1])]
@@ -59,8 +89,24 @@ def _table(accelerator: str, lines: Lines) -> str:
         if minutes
         else ""
     )
-    note = f"\n\n*{where}.{spent} Others' figures: benchmarks/references/dmc_returns.csv, with their sources.*"
+    others = " Others' figures: benchmarks/references/dmc_returns.csv, with their sources." if averaged else ""
+    note = f"\n\n*{where}.{spent}{others}*"
     return markdown(["Task", *(name for name, _ in columns)], rows, drop_empty=True) + note + provenance(lines)
+
+
+def surprise(lines: Lines) -> str:
+    """One row per task and way of going on after the mass doubled: return, share of always' return and of its updates."""
+    always = group([line for line in lines if line["method"] == "always"], "task")
+    rows = []
+    for (task, method), cell in group(lines, "task", "method").items():
+        figures = []
+        for field in ("return_mean", "updates"):
+            ours, whole = (mean_and_interval(each, field)[0] for each in (cell, always.get((task,), ())))
+            figures.append(f"{number(100 * ours / whole, 3)} %" if ours is not None and whole else "—")
+        before = number(mean_and_interval(cell, "return_before")[0])
+        rows.append([short(task), method, before, plus_minus(cell, "return_mean"), *figures, str(len(cell))])
+    heads = ["Task", "Learns", "Before", "Return after", "Of always' return", "Of its updates", "Seeds"]
+    return markdown(heads, rows) + provenance(lines)
 
 
 def mean(cells: Sequence[Lines]) -> tuple[float | None, float | None]:

@@ -83,15 +83,26 @@ def _label(agent: PlanningAgent, observations: dict[str, Array], actions: Array,
 
 
 def label(agent: PlanningAgent, episodes: Sequence[Episode], *, key: Array) -> Labels:
-    """Planner labels for every decision of recorded episodes; episodes of one length are labelled in one compiled call."""
+    """Planner labels for every decision of recorded episodes.
+
+    Episodes of about one length are labelled in one compiled call: the shorter ones stand still at their end, to the longest of
+    those that have as many binary digits, and what was said there is left out.
+    """
     spec = agent.model.spec
+    groups: dict[int, list[Episode]] = {}
+    for episode in episodes:
+        groups.setdefault(len(episode).bit_length(), []).append(episode)
     parts = []
-    for length in sorted({len(episode) for episode in episodes}):
-        same = [episode for episode in episodes if len(episode) == length]
-        observations = {name: np.stack([e.observations[name][:-1] for e in same]) for name in spec.names}
-        actions = spec.action.normalise(np.stack([e.actions for e in same]))
+    for _, alike in sorted(groups.items()):
+        lengths = np.array([len(episode) for episode in alike])
+        rows = np.minimum(np.arange(lengths.max()), lengths[:, None] - 1)
+        observations = {
+            name: np.stack([e.observations[name][row] for e, row in zip(alike, rows, strict=True)]) for name in spec.names
+        }
+        actions = spec.action.normalise(np.stack([e.actions[row] for e, row in zip(alike, rows, strict=True)]))
         key, subkey = jax.random.split(key)
-        parts.append(_label(agent, observations, actions, subkey))
+        real = np.flatnonzero((np.arange(lengths.max()) < lengths[:, None]).ravel())
+        parts.append(jax.tree.map(lambda x, real=real: x[real], _label(agent, observations, actions, subkey)))
     return jax.tree.map(lambda *xs: jnp.concatenate(xs), *parts)
 
 

@@ -31,6 +31,18 @@ def test_labels_are_what_the_planner_would_have_done_along_the_episode():
     np.testing.assert_allclose(labels.actions[0], tiny.SPEC.action.normalise(first.action), atol=0.05)
 
 
+def test_episodes_of_many_lengths_are_labelled_to_their_ends_and_no_further():
+    episodes = [tiny.episodes(count=1, length=length, seed=length)[0] for length in (7, 4, 6, 2)]
+    labels = distillation.label(expert(), episodes, key=jax.random.key(0))
+    assert labels.actions.shape == (19, 1)
+    ordered = [episodes[index] for index in (3, 0, 1, 2)]  # those of 2 and 3 decisions, then those of 4 to 7
+    seen = np.concatenate(
+        [np.concatenate([e.observations[name][:-1].reshape(len(e), -1) for name in tiny.SPEC.names], -1) for e in ordered]
+    )
+    np.testing.assert_allclose(labels.features, seen, atol=1e-6)
+    assert np.abs(labels.actions).max() <= 1
+
+
 @pytest.mark.slow
 def test_a_policy_fitted_to_labels_imitates_them_on_unseen_states():
     labels = distillation.label(expert(), tiny.episodes(count=16, length=40), key=jax.random.key(0))

@@ -15,10 +15,12 @@ import pytest
 
 import mpc
 import planners
+import worldmodels
 from mpc.critic import BINS, Critic, expected, two_hot
-from mpc.learning.learner import LearnerSettings, improve, new_learner, paid_until_the_end
+from mpc.learning.learner import LearnerSettings, improve, new_learner, paid_until_the_end, surprise
 from mpc.learning.loop import RunSettings, discount_of, learn
 from mpc.learning.storage import load_learned, planning_agent, save_learned
+from worldmodels import TrainingSettings
 from worldmodels.checkpoint import CheckpointError
 from worldmodels.data.episode import Episode, Episodes
 from worldmodels.data.windows import Buffer, Window
@@ -135,6 +137,38 @@ def buffer_of(size: int) -> Buffer:
 def test_a_critic_needs_a_policy():
     with pytest.raises(mpc.MPCError, match="policy"):
         mpc.PlanningAgent(None, None, planners.CEM(horizon=2), critic=Critic(2, spec_of(2)))
+
+
+def test_what_no_model_has_met_surprises_and_what_it_has_does_not():
+    rng = np.random.default_rng(0)
+
+    def walk(push):
+        x, states, actions = np.zeros(2), [], rng.uniform(-1, 1, (200, 1)).astype(np.float32)
+        for action in [*actions, np.zeros(1)]:
+            states.append(x)
+            x = 0.9 * x + push * action
+        return Episode({"x": np.stack(states).astype(np.float32)}, actions, np.zeros(200, np.float32), False, True, 0)
+
+    same, heavier = [walk(1.0) for _ in range(9)], walk(-0.3)
+    settings = TrainingSettings(batch=64, length=TINY.length)
+    model = worldmodels.JEPA(spec_of(2), latent=TINY.latent, hidden=16, head=16, expander=16)
+    model = worldmodels.train(model, Episodes(spec_of(2), tuple(same)), settings, updates=400)
+    for last, low, high in ((walk(1.0), 0.5, 1.5), (heavier, 2.0, 10.0)):
+        buffer = Buffer.from_episodes(Episodes(spec_of(2), (*same, last)), TINY.length)
+        found = float(surprise(model, buffer, jnp.float32(0.1), jax.random.key(0), length=TINY.length))
+        assert low < found < high
+
+
+@pytest.mark.slow
+def test_what_goes_as_predicted_is_learned_from_less(tmp_path):
+    made = mpc.make("Pendulum-v1")
+    updates = {}
+    for share in (1.0, 0.0):
+        run = learn(made, tmp_path / f"{share}", frames=1200, settings=replace(RUN, unsurprised=share))
+        updates[share] = int(run.learner.updates)
+    assert 400 <= updates[0.0] < updates[1.0]
+    with pytest.raises(mpc.MPCError, match="unsurprised"):
+        RunSettings(unsurprised=1.5)
 
 
 @pytest.mark.slow

@@ -193,7 +193,7 @@ def test_no_results_yet(tmp_path):
     [
         (
             PAGE.format(name="dmeo"),
-            r"line 3: unknown table 'dmeo'. Known tables: action_free, control, demo, .*speed",
+            r"line 3: unknown table 'dmeo'. Known tables: .*control, .*demo, .*speed",
         ),
         ("<!-- table: demo -->\nrows\n", "never closed"),
         ("<!-- table: demo -->\n<!-- table: speed -->\n<!-- end table -->\n", "line 2.*still open"),
@@ -263,12 +263,31 @@ def test_control_has_a_table_for_each_kind_of_machine_and_pictures(tmp_path):
     assert rows_of(core)["cheetah-run"][0] == "10 ± 5"
     assert rows_of(core)["cheetah-run"][1].startswith("250 ± ")
     assert "25 to 25" in core
+    assert rows_of(control_tables.short_control(lines))["Task"][:2] == ["Random", "Planner, 50,000"]
+    other = {**control_line("x", "planner", 25_000, -4.0), "task": "Reacher-v5"}
+    assert "Reacher-v5" not in control_tables.control([*lines, other])
+    alone = rows_of(control_tables.gymnasium([*lines, other]))
+    assert list(alone) == ["Task", "---", "Reacher-v5"]
+    assert alone["Reacher-v5"][0] == "-4.00 ± 5.00"
     pictures = plot_control(lines, tmp_path)
     assert sorted(each.name for each in tmp_path.iterdir()) == ["control-frames.svg", "control-minutes.svg"]
     for picture in pictures:
         text = picture.read_text()
         for name in ("cheetah-run", "planner, Chip", "tdmpc2, 100,000 frames"):
             assert name in text
+
+
+def test_surprise_stands_beside_learning_always():
+    def line(method, value, updates):
+        return {**control_line("cheetah-run", method, 1, value), "updates": updates, "return_before": 500.0}
+
+    rows = control_tables.surprise([line("always", 400.0, 900), line("surprised", 380.0, 300), line("never", 200.0, 0)])
+    cells = [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows.splitlines() if row.startswith("| cheetah")]
+    assert [cell[1:6] for cell in cells] == [
+        ["always", "500", "400 ± 5", "100 %", "100 %"],
+        ["surprised", "500", "380 ± 5", "95.0 %", "33.3 %"],
+        ["never", "500", "200 ± 5", "50.0 %", "0 %"],
+    ]
 
 
 def test_the_interquartile_mean_leaves_out_the_quarters_and_resamples_within_tasks():

@@ -26,6 +26,7 @@ from worldmodels.objectives.vicreg import covariance, variance
 from worldmodels.spec import Spec
 
 NO_NOISE = (0,)
+SURPRISED = 1024  # windows that surprise is measured on
 POLICY_STRIDE = 2  # every other latent of a window is enough for the policy
 
 
@@ -124,13 +125,7 @@ def model_losses(
     model, critic, continuation = modules
     encoded = model.encode(window.observations)
     fixed = jax.lax.stop_gradient(encoded)
-
-    def step(latent, action):
-        following = model.predict(latent, action, jnp.zeros(NO_NOISE))
-        return following, following
-
-    _, following = jax.lax.scan(step, encoded[:, 0], jnp.moveaxis(window.actions, 1, 0))
-    predicted = jnp.concatenate([encoded[:, :1], jnp.moveaxis(following, 0, 1)], 1)
+    predicted = open_loop(model, encoded[:, 0], window.actions)
     weights = settings.decay ** jnp.arange(settings.length)
     weights = weights / weights.sum()
 
@@ -159,6 +154,30 @@ def model_losses(
         "continuation": over_steps(going_on),
         "readout": ((model.readout_head(seen) - truth) ** 2).mean(),
     }, predicted
+
+
+def open_loop(model: JEPA, first: Float[Array, "B D"], actions: Array) -> Float[Array, "B L+1 D"]:
+    """The latents predicted from the first one and the actions [B, L, ...], itself in front."""
+
+    def step(latent, action):
+        following = model.predict(latent, action, jnp.zeros(NO_NOISE))
+        return following, following
+
+    _, following = jax.lax.scan(step, first, jnp.moveaxis(actions, 1, 0))
+    return jnp.concatenate([first[:, None], jnp.moveaxis(following, 0, 1)], 1)
+
+
+@partial(jax.jit, static_argnames="length")
+def surprise(model: JEPA, buffer: Buffer, newest: Float[Array, ""], key: Array, *, length: int) -> Float[Array, ""]:
+    """Squared error of latents predicted over `length` decisions in the `newest` share of memory, beside that in all of it."""
+
+    def error(key, newest):
+        window = buffer.sample(SURPRISED, length, newest=newest, key=key)
+        encoded = model.encode(window.observations)
+        return ((open_loop(model, encoded[:, 0], window.actions) - encoded)[:, 1:] ** 2).mean()
+
+    fresh_key, key = jax.random.split(key)
+    return error(fresh_key, newest) / jnp.maximum(error(key, 1.0), 1e-12)
 
 
 def paid_until_the_end(window: Window, to_go: Float[Array, " B"], discount: Float[Array, ""]) -> Float[Array, "B L"]:

@@ -6,6 +6,7 @@ was killed therefore repeats at most the updates of one round, and ends with the
 
 import itertools
 import json
+import math
 import time
 import warnings
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from mpc.collection import collect
 from mpc.distillation import compiled
 from mpc.environment import Environment
 from mpc.errors import EnvironmentFaultError, LearningError
-from mpc.learning.learner import LearnerSettings, improve, new_learner
+from mpc.learning.learner import LearnerSettings, improve, new_learner, surprise
 from mpc.learning.storage import load_learned, planning_agent, save_learned
 from mpc.policy import PolicyAgent
 from mpc.random_agent import PinkAgent, RandomAgent
@@ -48,6 +49,8 @@ class RunSettings:
       seed_frames: acted at random before the first update, half of it uniform, half pink noise; at least two episodes.
       updates: per decision.
       horizon, samples, iterations, proposals: of the planner that acts.
+      unsurprised: share of the updates made after a round that was predicted as well as all that is remembered; all of them are made
+        from twice that error on. 1 learns always.
       curiosity: deviation of the costs, of which novelty makes up what is lacking; 0 does without.
     """
 
@@ -57,8 +60,13 @@ class RunSettings:
     samples: int = 128
     iterations: int = 4
     proposals: int = 16
+    unsurprised: float = 1.0
     curiosity: float = 0.1
     learner: LearnerSettings = LearnerSettings()
+
+    def __post_init__(self):
+        if not 0 <= self.unsurprised <= 1:
+            raise LearningError(f"unsurprised={self.unsurprised}: expected a share of the updates, between 0 and 1.")
 
     def planner(self, spec: Spec) -> planners.Planner:
         """The planner that fits the task's actions."""
@@ -202,7 +210,10 @@ class Run:
         return None
 
     def learn(self) -> dict[str, float]:
-        """Update on everything remembered, as often as the newest round has decisions; none before the seed frames."""
+        """Update on everything remembered, as often as the newest round has decisions, or less where nothing in it surprised.
+
+        None before the seed frames. Returns the means of the losses, and of the newest round its surprise.
+        """
         repeat, before = self.environment.spec.action_repeat, self.learned
         self.learned = self.due() or len(self.episodes)
         known = self.episodes[: self.learned]
@@ -210,23 +221,26 @@ class Run:
         if decisions * repeat < self.settings.seed_frames or self.learned < 2:
             return {}
         first = int(self.learner.updates) == 0
-        wanted = self.settings.updates * (decisions if first else fresh)
         settings = self.settings.learner
         model = with_normalisers(self.learner.model, known)
         learner = self.learner._replace(model=model)
         capacity = 1 << 15
         buffer = Buffer.from_episodes(Episodes(self.environment.spec, tuple(known)), settings.length, capacity=capacity)
         key = jax.random.fold_in(jax.random.key(self.seed), self.learned)
+        newest = jnp.float32(fresh / decisions)
+        surprised = float(surprise(model, buffer, newest, jax.random.fold_in(key, 1), length=settings.length))
+        share = min(1.0, max(self.settings.unsurprised, surprised - 1))
+        wanted = self.settings.updates * (decisions if first else share * fresh)
         chosen: dict[str, Any] = {
             "curiosity": jnp.float32(curiosity(known, self.settings.curiosity)),
             "settings": settings,
             "count": CHUNK,
         }
         terms: dict[str, Any] = {}
-        for subkey in jax.random.split(key, max(1, round(wanted / CHUNK))):
+        for subkey in jax.random.split(key, math.ceil(wanted / CHUNK)):
             learner, terms = improve(learner, buffer, jnp.float32(self.discount), subkey, **chosen)
         self.learner = learner
-        losses = {name: float(value) for name, value in terms.items()}
+        losses = {"surprise": surprised, **{name: float(value) for name, value in terms.items()}}
         if not all(map(np.isfinite, losses.values())):
             raise LearningError(
                 f"{self.folder}: the losses became {losses}. The last checkpoint is good; lower the learning rate."

@@ -108,7 +108,13 @@ class Buffer:
         return self.observations.shape[0]
 
     def sample(
-        self, batch: int, length: int, *, newest: float = 1.0, weights: Float[Array, " C"] | None = None, key: Array
+        self,
+        batch: int,
+        length: int,
+        *,
+        newest: float | Float[Array, ""] = 1.0,
+        weights: Float[Array, " C"] | None = None,
+        key: Array,
     ) -> Window:
         """`batch` windows of `length` decisions. Pure: call it inside jit.
 
