@@ -1,8 +1,6 @@
 """The subcommands of `sailplan bench`: what each measures, and into which file of benchmarks/results/."""
 
-import json
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 from rich.console import Console
@@ -10,7 +8,6 @@ from rich.console import Console
 from benchmarks import planner_bench
 from benchmarks import speed as speed_benchmark
 from benchmarks.control import bench_control, bench_simulator
-from benchmarks.distractors import bench_distractors
 from benchmarks.explore import bench_exploration
 from benchmarks.horizons import bench_horizons
 from benchmarks.loader import bench_loader
@@ -18,17 +15,22 @@ from benchmarks.many_tasks import bench_many_tasks
 from benchmarks.maze_plot import draw_mazes
 from benchmarks.mazes import TASKS as MAZES
 from benchmarks.mazes import bench_mazes
-from benchmarks.model_cells import Budget
-from benchmarks.objectives import bench_objectives
-from benchmarks.partial import bench_partial
+from benchmarks.model_bench_cli import (
+    JSONFile,
+    bench_action_free_command,
+    bench_distractors_command,
+    bench_futures_command,
+    bench_objectives_command,
+    bench_partial_command,
+    bench_pixels_command,
+    write_lines,
+)
 from benchmarks.runtime import bench_runtime
 from benchmarks.surprise import bench_surprise
 from benchmarks.training import bench_training
 from benchmarks.video import bench_video
-from worldmodels import manifest
 
 console = Console()
-JSONFile = Annotated[Path | None, tyro.conf.arg(name="json")]
 
 
 def bench_speed(quick: bool = False, seconds: float = speed_benchmark.SECONDS, json_file: JSONFile = None) -> None:
@@ -156,59 +158,6 @@ def bench_training_command(json_file: JSONFile = None) -> None:
     write_lines(json_file, bench_training())
 
 
-def bench_objectives_command(
-    tasks: tuple[str, ...] = ("cartpole-swingup",),
-    methods: tuple[str, ...] = (),
-    budget: tyro.conf.OmitArgPrefixes[Budget] = Budget(),  # noqa: B008
-    json_file: JSONFile = None,
-) -> None:
-    """Every objective on the same data and budget, into benchmarks/results/objectives.jsonl; cells that are there are left out.
-
-    Args:
-        tasks: cartpole-swingup, reacher-easy, cheetah-run.
-        methods: objectives by name, and none: VICReg without its regulariser; all if not given.
-        budget: what a cell costs.
-        json_file: write the new lines there too.
-    """
-    write_lines(json_file, bench_objectives(tasks, methods, budget))
-
-
-def bench_partial_command(
-    methods: tuple[str, ...] = (),
-    budget: tyro.conf.OmitArgPrefixes[Budget] = Budget(),  # noqa: B008
-    json_file: JSONFile = None,
-) -> None:
-    """The cartpole without velocities, into benchmarks/results/partial.jsonl; cells that are there are left out.
-
-    Args:
-        methods: full-state, memoryless, stack, recurrent; all if not given.
-        budget: what a cell costs.
-        json_file: write the new lines there too.
-    """
-    write_lines(json_file, bench_partial(methods, budget))
-
-
-def bench_distractors_command(
-    tasks: tuple[str, ...] = ("cartpole-swingup",),
-    methods: tuple[str, ...] = (),
-    amounts: tuple[int, ...] = (0, 1, 4),
-    widths: tuple[int, ...] = (128,),
-    budget: tyro.conf.OmitArgPrefixes[Budget] = Budget(),  # noqa: B008
-    json_file: JSONFile = None,
-) -> None:
-    """Noise beside the state, into benchmarks/results/distractors.jsonl; cells that are there are left out.
-
-    Args:
-        tasks: cartpole-swingup, reacher-easy, cheetah-run.
-        methods: vicreg, barlow, sigreg, teacher, reconstruction; all if not given.
-        amounts: components of noise for each of the state's.
-        widths: of the hidden layers.
-        budget: what a cell costs.
-        json_file: write the new lines there too.
-    """
-    write_lines(json_file, bench_distractors(tasks, methods, amounts, widths, budget))
-
-
 def bench_many_tasks_command(
     bodies: tuple[str, ...] = (),
     seeds: tuple[int, ...] = (1,),
@@ -296,11 +245,6 @@ def bench_horizons_command(
     write_lines(json_file, bench_horizons(tasks, seeds, frames))
 
 
-def write_lines(path: Path | None, lines: list[dict[str, Any]]) -> None:
-    if path is not None:
-        manifest.write_aside(path, json.dumps(lines, indent=1).encode())
-
-
 Benchmark = (
     Annotated[None, tyro.conf.subcommand("speed", constructor=bench_speed)]
     | Annotated[None, tyro.conf.subcommand("planners", constructor=bench_planners)]
@@ -312,6 +256,9 @@ Benchmark = (
     | Annotated[None, tyro.conf.subcommand("objectives", constructor=bench_objectives_command)]
     | Annotated[None, tyro.conf.subcommand("partial", constructor=bench_partial_command)]
     | Annotated[None, tyro.conf.subcommand("distractors", constructor=bench_distractors_command)]
+    | Annotated[None, tyro.conf.subcommand("action-free", constructor=bench_action_free_command)]
+    | Annotated[None, tyro.conf.subcommand("futures", constructor=bench_futures_command)]
+    | Annotated[None, tyro.conf.subcommand("pixels", constructor=bench_pixels_command)]
     | Annotated[None, tyro.conf.subcommand("exploration", constructor=bench_exploration_command)]
     | Annotated[None, tyro.conf.subcommand("many-tasks", constructor=bench_many_tasks_command)]
     | Annotated[None, tyro.conf.subcommand("video", constructor=bench_video_command)]
