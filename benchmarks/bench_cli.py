@@ -8,6 +8,7 @@ from rich.console import Console
 from benchmarks import planner_bench
 from benchmarks import speed as speed_benchmark
 from benchmarks.control import bench_control, bench_simulator
+from benchmarks.doors import bench_doors
 from benchmarks.explore import bench_exploration
 from benchmarks.horizons import bench_horizons
 from benchmarks.loader import bench_loader
@@ -231,6 +232,25 @@ def bench_mazes_command(
     write_lines(json_file, bench_mazes(tasks, methods, seeds, episodes, resume=resume))
 
 
+def bench_doors_command(
+    methods: tuple[str, ...] = (),
+    seeds: tuple[int, ...] = (1, 2, 3),
+    episodes: int = 60,
+    resume: bool = False,
+    json_file: JSONFile = None,
+) -> None:
+    """A maze whose door is open by chance, into benchmarks/results/mazes.jsonl; needs the mazes extra.
+
+    Args:
+        methods: two_level, which plans under chance, two_level_mean, which takes the likeliest for certain, and simulator; all if not given.
+        seeds: of what is learned, which is kept under runs/mazes. The ways to go are the same for all.
+        episodes: ways that each method goes.
+        resume: leave out cells that are in the file.
+        json_file: write the new lines there too.
+    """
+    write_lines(json_file, bench_doors(methods, seeds, episodes, resume=resume))
+
+
 def bench_horizons_command(
     tasks: tuple[str, ...] = (), seeds: tuple[int, ...] = (1, 2, 3), frames: int = 20_000, json_file: JSONFile = None
 ) -> None:
@@ -263,6 +283,7 @@ Benchmark = (
     | Annotated[None, tyro.conf.subcommand("many-tasks", constructor=bench_many_tasks_command)]
     | Annotated[None, tyro.conf.subcommand("video", constructor=bench_video_command)]
     | Annotated[None, tyro.conf.subcommand("mazes", constructor=bench_mazes_command)]
+    | Annotated[None, tyro.conf.subcommand("doors", constructor=bench_doors_command)]
     | Annotated[None, tyro.conf.subcommand("horizons", constructor=bench_horizons_command)]
 )
 
