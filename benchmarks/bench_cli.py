@@ -1,8 +1,6 @@
 """The subcommands of `sailplan bench`: what each measures, and into which file of benchmarks/results/."""
 
-import json
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 from rich.console import Console
@@ -10,23 +8,27 @@ from rich.console import Console
 from benchmarks import doors, horizons, mazes, planner_bench, results
 from benchmarks import speed as speed_benchmark
 from benchmarks.control import bench_control, bench_simulator
-from benchmarks.distractors import bench_distractors
 from benchmarks.explore import bench_exploration
 from benchmarks.loader import bench_loader
 from benchmarks.many_tasks import bench_many_tasks
 from benchmarks.maze_plot import draw_doors, draw_mazes
 from benchmarks.maze_results_plot import plot_goals, plot_horizons
-from benchmarks.model_cells import Budget
-from benchmarks.objectives import bench_objectives
-from benchmarks.partial import bench_partial
+from benchmarks.model_bench_cli import (
+    JSONFile,
+    bench_action_free_command,
+    bench_distractors_command,
+    bench_futures_command,
+    bench_objectives_command,
+    bench_partial_command,
+    bench_pixels_command,
+    write_lines,
+)
 from benchmarks.runtime import bench_runtime
 from benchmarks.surprise import bench_surprise
 from benchmarks.training import bench_training
 from benchmarks.video import bench_video
-from worldmodels import manifest
 
 console = Console()
-JSONFile = Annotated[Path | None, tyro.conf.arg(name="json")]
 
 
 def bench_speed(quick: bool = False, seconds: float = speed_benchmark.SECONDS, json_file: JSONFile = None) -> None:
@@ -154,59 +156,6 @@ def bench_training_command(json_file: JSONFile = None) -> None:
     write_lines(json_file, bench_training())
 
 
-def bench_objectives_command(
-    tasks: tuple[str, ...] = ("cartpole-swingup",),
-    methods: tuple[str, ...] = (),
-    budget: tyro.conf.OmitArgPrefixes[Budget] = Budget(),  # noqa: B008
-    json_file: JSONFile = None,
-) -> None:
-    """Every objective on the same data and budget, into benchmarks/results/objectives.jsonl; cells that are there are left out.
-
-    Args:
-        tasks: cartpole-swingup, reacher-easy, cheetah-run.
-        methods: objectives by name, and none: VICReg without its regulariser; all if not given.
-        budget: what a cell costs.
-        json_file: write the new lines there too.
-    """
-    write_lines(json_file, bench_objectives(tasks, methods, budget))
-
-
-def bench_partial_command(
-    methods: tuple[str, ...] = (),
-    budget: tyro.conf.OmitArgPrefixes[Budget] = Budget(),  # noqa: B008
-    json_file: JSONFile = None,
-) -> None:
-    """The cartpole without velocities, into benchmarks/results/partial.jsonl; cells that are there are left out.
-
-    Args:
-        methods: full-state, memoryless, stack, recurrent; all if not given.
-        budget: what a cell costs.
-        json_file: write the new lines there too.
-    """
-    write_lines(json_file, bench_partial(methods, budget))
-
-
-def bench_distractors_command(
-    tasks: tuple[str, ...] = ("cartpole-swingup",),
-    methods: tuple[str, ...] = (),
-    amounts: tuple[int, ...] = (0, 1, 4),
-    widths: tuple[int, ...] = (128,),
-    budget: tyro.conf.OmitArgPrefixes[Budget] = Budget(),  # noqa: B008
-    json_file: JSONFile = None,
-) -> None:
-    """Noise beside the state, into benchmarks/results/distractors.jsonl; cells that are there are left out.
-
-    Args:
-        tasks: cartpole-swingup, reacher-easy, cheetah-run.
-        methods: vicreg, barlow, sigreg, teacher, reconstruction; all if not given.
-        amounts: components of noise for each of the state's.
-        widths: of the hidden layers.
-        budget: what a cell costs.
-        json_file: write the new lines there too.
-    """
-    write_lines(json_file, bench_distractors(tasks, methods, amounts, widths, budget))
-
-
 def bench_many_tasks_command(
     bodies: tuple[str, ...] = (),
     seeds: tuple[int, ...] = (1,),
@@ -321,11 +270,6 @@ def bench_horizons_command(
     console.print(f"the picture: {plot_horizons(results.read_lines(horizons.RESULTS))}")
 
 
-def write_lines(path: Path | None, lines: list[dict[str, Any]]) -> None:
-    if path is not None:
-        manifest.write_aside(path, json.dumps(lines, indent=1).encode())
-
-
 Benchmark = (
     Annotated[None, tyro.conf.subcommand("speed", constructor=bench_speed)]
     | Annotated[None, tyro.conf.subcommand("planners", constructor=bench_planners)]
@@ -337,6 +281,9 @@ Benchmark = (
     | Annotated[None, tyro.conf.subcommand("objectives", constructor=bench_objectives_command)]
     | Annotated[None, tyro.conf.subcommand("partial", constructor=bench_partial_command)]
     | Annotated[None, tyro.conf.subcommand("distractors", constructor=bench_distractors_command)]
+    | Annotated[None, tyro.conf.subcommand("action-free", constructor=bench_action_free_command)]
+    | Annotated[None, tyro.conf.subcommand("futures", constructor=bench_futures_command)]
+    | Annotated[None, tyro.conf.subcommand("pixels", constructor=bench_pixels_command)]
     | Annotated[None, tyro.conf.subcommand("exploration", constructor=bench_exploration_command)]
     | Annotated[None, tyro.conf.subcommand("many-tasks", constructor=bench_many_tasks_command)]
     | Annotated[None, tyro.conf.subcommand("video", constructor=bench_video_command)]

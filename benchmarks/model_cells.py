@@ -4,10 +4,12 @@ The data are no model's own: random episodes, and episodes of iCEM on the true s
 once a task, with everything in sight; a cell's view hides some of it or adds to it.
 """
 
+import itertools
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +21,17 @@ import planners
 import worldmodels
 from benchmarks import results
 from benchmarks.planner_cells import ACTION_REPEAT, TASKS, Task
-from benchmarks.views import View
+from benchmarks.views import View, replayed
 from mpc.acting import play
 from mpc.evaluation import confidence_interval
 from mpc.ranking import rank_plans
 from worldmodels.diagnostics import look, trials_for
-from worldmodels.diagnostics.trials import component_names
+from worldmodels.diagnostics.ridge import ridge
+from worldmodels.diagnostics.trials import component_names, trials
 from worldmodels.objectives import Preset
 
 DATA = Path("runs/bench/objectives")
-EPISODES = 6  # of each kind, in the data
+EPISODES = 6  # of each kind, in the data where not said otherwise
 HELD_OUT = 30_000  # first seed of evaluation
 AHEAD, WINDOWS = 20, 256  # model steps after which open-loop error is measured, and moments it is measured from
 SHOWN = ("return_mean", "effective_rank", "plan_rank_correlation", "open_loop_error")
@@ -64,6 +67,8 @@ class Cell:
       condition: what is seen, in words.
       compared: quantities whose open-loop error counts, so that models with different views can be compared.
       parts: settings of the JEPA that are not the defaults.
+      recorded: episodes of each kind to learn from.
+      probed: whether open-loop error is that of the whole state, read by `probed_error`, because not all models compared see it.
     """
 
     task: str
@@ -73,40 +78,57 @@ class Cell:
     view: View = View()
     compared: tuple[str, ...] = ()
     parts: dict[str, Any] = field(default_factory=dict)
+    recorded: int = EPISODES
+    probed: bool = False
 
 
 def measure_cells(benchmark: str, cells: Sequence[Cell], budget: Budget) -> list[dict[str, Any]]:
     """Lines of all cells that the benchmark's results do not hold yet, each written as it ends."""
-    path, began, lines = results.RESULTS / f"{benchmark}.jsonl", time.perf_counter(), []
-    for seed in budget.seeds:
-        for cell in cells:
-            task = TASKS[cell.task]
-            settings = {"condition": cell.condition, "updates": budget.updates, "batch": budget.batch}
-            line = {
-                "benchmark": benchmark,
-                "task": task.environment,
-                "method": cell.method,
-                "settings": {**settings, "action_repeat": ACTION_REPEAT, **cell.parts},
-                "seed": seed,
-                "frames": data_of(task).frames,
-            }
-            if results.holds(path, line):
-                continue
-            if time.perf_counter() - began > 60 * budget.minutes:
-                console.print(f"{budget.minutes:g} minutes are over: run the command again for the cells that are left")
-                return lines
-            start = time.perf_counter()
-            figures = measure(cell, seed, budget)
-            spent = round((time.perf_counter() - start) / 60, 2)
-            lines.append(results.write_line(path, {**line, "condition": cell.condition, **figures, "minutes": spent}))
-            said = "  ".join(f"{name} {figures[name]:.3g}" for name in SHOWN)
-            console.print(f"{cell.task}, {cell.method}, {cell.condition}, seed {seed}: {said}", highlight=False)
+    planned = []
+    for seed, cell in itertools.product(budget.seeds, cells):
+        task = TASKS[cell.task]
+        settings = {"condition": cell.condition, "updates": budget.updates, "batch": budget.batch}
+        line = {
+            "benchmark": benchmark,
+            "task": task.environment,
+            "method": cell.method,
+            "settings": {**settings, "action_repeat": ACTION_REPEAT, **cell.parts},
+            "seed": seed,
+            "frames": data_of(task, cell.recorded).frames,
+        }
+        planned.append((line, partial(measure, cell, seed, budget)))
+    return measure_lines(planned, budget.minutes)
+
+
+def measure_lines(
+    planned: Iterable[tuple[dict[str, Any], Callable[[], dict[str, Any]]]], minutes: float = float("inf")
+) -> list[dict[str, Any]]:
+    """Lines of the planned cells that their benchmark's results do not hold yet, each written as it ends.
+
+    Args:
+      planned: the `results.CELL` fields of each, with the condition among its settings, and what measures its figures.
+      minutes: begin no cell after so long.
+    """
+    began, lines = time.perf_counter(), []
+    for line, measured in planned:
+        path = results.RESULTS / f"{line['benchmark']}.jsonl"
+        if results.holds(path, line):
+            continue
+        if time.perf_counter() - began > 60 * minutes:
+            console.print(f"{minutes:g} minutes are over: run the command again for the cells that are left")
+            return lines
+        start = time.perf_counter()
+        figures = measured()
+        spent, condition = round((time.perf_counter() - start) / 60, 2), line["settings"]["condition"]
+        lines.append(results.write_line(path, {**line, "condition": condition, **figures, "minutes": spent}))
+        said = "  ".join(f"{name} {figures[name]:.3g}" for name in SHOWN if name in figures)
+        console.print(f"{line['task']}, {line['method']}, {condition}, seed {line['seed']}: {said}", highlight=False)
     return lines
 
 
-def data_of(task: Task) -> worldmodels.Dataset:
-    """The task's dataset under `DATA`, gathered where there is none."""
-    folder = DATA / task.name
+def data_of(task: Task, count: int = EPISODES) -> worldmodels.Dataset:
+    """The task's dataset under `DATA`, of `count` episodes of each kind; gathered where there is none."""
+    folder = DATA / (task.name if count == EPISODES else f"{task.name}-{count}")
     if folder.exists():
         return worldmodels.Dataset.open(folder)
     environment = mpc.make(task.environment, action_repeat=ACTION_REPEAT)
@@ -114,8 +136,8 @@ def data_of(task: Task) -> worldmodels.Dataset:
     cost = mpc.cost(mpc.tasks.lookup(task.environment))
     planner = planners.ICEM(task.horizon, samples=16, iterations=2, elites=4, keep=2)
     agent = mpc.PlanningAgent(mpc.simulator(simulator), cost, planner)
-    acted = mpc.collect(simulator, episodes=EPISODES, seed=1_000, agent=agent)
-    random = mpc.collect(environment, episodes=EPISODES, seed=0)
+    acted = mpc.collect(simulator, episodes=count, seed=1_000, agent=agent)
+    random = mpc.collect(environment, episodes=count, seed=0)
     aside = folder.with_name(folder.name + ".aside")
     with worldmodels.Dataset.create(aside, environment.spec, {"of": "random, and iCEM on the simulator"}) as dataset:
         for episode in [*random, *(replayed(environment, episode) for episode in acted)]:
@@ -124,23 +146,10 @@ def data_of(task: Task) -> worldmodels.Dataset:
     return worldmodels.Dataset.open(folder)
 
 
-def replayed(environment: mpc.Environment, episode: worldmodels.Episode) -> worldmodels.Episode:
-    """The same actions from the same seed, as `environment` shows them."""
-    seen, costs = [environment.reset(episode.seed)], []
-    for action in episode.actions:
-        step = environment.step(action)
-        seen.append(step.observation)
-        costs.append(step.cost)
-    observations = {name: np.stack([moment[name] for moment in seen]) for name in seen[0]}
-    return worldmodels.Episode(
-        observations, episode.actions, np.asarray(costs, np.float32), episode.terminated, episode.truncated, episode.seed
-    )
-
-
 def measure(cell: Cell, seed: int, budget: Budget) -> dict[str, Any]:
     """Train one model and say how good it is to plan with."""
     task, preset = TASKS[cell.task], cell.preset
-    environment, data = cell.view.environment(task), cell.view.episodes(task, data_of(task))
+    environment, data = cell.view.environment(task), cell.view.episodes(task, data_of(task, cell.recorded))
     settings = worldmodels.TrainingSettings(batch=budget.batch, objective=preset.objective, cost_gradient=preset.cost_gradient)
     reports: list[worldmodels.Progress] = []
     with warnings.catch_warnings(record=True) as caught:
@@ -149,33 +158,76 @@ def measure(cell: Cell, seed: int, budget: Budget) -> dict[str, Any]:
         model = worldmodels.JEPA(environment.spec, seed=seed, norm=preset.norm, **cell.parts)
         model = worldmodels.train(model, data, settings, updates=budget.updates, seed=seed, progress=reports.append)
         seconds = time.perf_counter() - began
+
+    def error(model: worldmodels.JEPA, played: worldmodels.Episodes) -> float:
+        if cell.probed:
+            return probed_error(model, played, View().episodes(task, played))
+        return open_loop_error(model, played, cell.compared)
+
+    return {
+        **judge(model, task, environment, reports[-1], error, budget),
+        "collapse_caught": bool([warning for warning in caught if warning.category is worldmodels.CollapseWarning]),
+        "train_seconds": round(seconds, 1),
+    }
+
+
+def judge(
+    model: worldmodels.JEPA,
+    task: Task,
+    environment: mpc.Environment,
+    last: worldmodels.Progress,
+    error: Callable[[worldmodels.JEPA, worldmodels.Episodes], float],
+    budget: Budget,
+) -> dict[str, Any]:
+    """How good a trained model is to plan with, on unseen seeds of `environment`, which is closed.
+
+    Args:
+      last: of its training's reports.
+      error: of what it predicts open loop, on the episodes that it played.
+    """
     agent = mpc.PlanningAgent(model, mpc.LearnedCost(), planners.ICEM(task.horizon, samples=128))
     seeds = range(HELD_OUT, HELD_OUT + budget.episodes)
     played = worldmodels.Episodes(environment.spec, tuple(play(environment, agent, seeds, copies=budget.episodes)))
     environment.close()
     returns = np.array([episode.total_return for episode in played])
-    last = reports[-1]
     return {
         "return_mean": float(returns.mean()),
         "return_ci95": confidence_interval(returns),
         "episodes": budget.episodes,
         "effective_rank": last.effective_rank,
         "plan_rank_correlation": rank_plans(model, played, horizon=task.horizon, predicted=mpc.LearnedCost()).mean,
-        "open_loop_error": open_loop_error(model, played, cell.compared),
-        "collapse_caught": bool([warning for warning in caught if warning.category is worldmodels.CollapseWarning]),
+        "open_loop_error": error(model, played),
         **{name: last.recipe[name] for name in ("information_x", "information_y", "prediction_error", "information_z")},
         "losses": {name: round(value, 5) for name, value in last.losses.items()},
-        "train_seconds": round(seconds, 1),
     }
 
 
-def open_loop_error(model: worldmodels.JEPA, episodes: worldmodels.Episodes, compared: Sequence[str]) -> float:
+def open_loop_error(model: worldmodels.JEPA, episodes: worldmodels.Episodes, compared: Sequence[str] = ()) -> float:
     """Error of readouts predicted `AHEAD` steps, over the spread of what is observed; root mean square over its components.
 
     Of the quantities that `compared` names, all if it is empty.
     """
     seen = look(model, trials_for(model, episodes, AHEAD, WINDOWS))
     counts = [not compared or name.partition("[")[0] in compared for name in component_names(model.spec)]
-    errors = np.sqrt(((seen.predicted_readouts.mean(1)[:, -1] - seen.real[:, -1]) ** 2).mean(0))
-    relative = errors / (seen.real.reshape(-1, seen.real.shape[-1]).std(0) + 1e-3)
+    relative = _relative(seen.predicted_readouts.mean(1)[:, -1], seen.real)
     return float(np.sqrt(np.mean(relative[np.array(counts)] ** 2)))
+
+
+def probed_error(model: worldmodels.JEPA, episodes: worldmodels.Episodes, states: worldmodels.Episodes) -> float:
+    """As `open_loop_error`, of the state that `states` show of the same episodes; for models that may not see it.
+
+    A ridge regression reads the state from the features; it is fitted to features that are not predicted, of half of the episodes,
+    and asked on the other half.
+    """
+    given = trials_for(model, episodes, AHEAD, WINDOWS)
+    same = trials(states, states.spec, AHEAD, WINDOWS, context=given.context)
+    seen, real = look(model, given), np.asarray(states.spec.flatten(same.observations))[:, given.context :]
+    probe = ridge(*(array[given.fit].reshape(-1, array.shape[-1]) for array in (seen.features, real)))
+    relative = _relative(probe(seen.predicted_features[~given.fit].mean(1)[:, -1]), real[~given.fit])
+    return float(np.sqrt(np.mean(relative**2)))
+
+
+def _relative(predicted: np.ndarray, real: np.ndarray) -> np.ndarray:
+    """[O], errors of `predicted` [N, O] at the end of `real` [N, H+1, O], over its spread."""
+    errors = np.sqrt(((predicted - real[:, -1]) ** 2).mean(0))
+    return errors / (real.reshape(-1, real.shape[-1]).std(0) + 1e-3)

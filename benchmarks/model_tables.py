@@ -47,6 +47,39 @@ def _beside(lines: Lines, kind: str, share: str, reference: Callable[[dict], boo
     return markdown(headings, rows, drop_empty=True) + provenance(lines)
 
 
+def action_free(lines: Lines) -> str:
+    """One row per task and method: what is left of the return where most actions are not known."""
+    return _beside(lines, "Learned from", "Of all labelled", lambda line: line["method"] == "labelled", ())
+
+
+def pixels(lines: Lines) -> str:
+    """One row per task and model: what is left of the state model's return where only pictures are seen."""
+    return _beside(lines, "Model of", "Of the state's", lambda line: line["method"] == "state", ())
+
+
+def futures(lines: Lines) -> str:
+    """One row per capacity of z: how iCEM sails on the model, what its particles cover, and its energies."""
+    columns = {
+        "Plan ranking": "plan_rank_correlation",
+        "Ends covered": "modes_covered",
+        "Between": "between",
+        "Nats in z": "information_z",
+        "Energy, all": "energy_true",
+        "in a gust": "energy_gust",
+        "other action": "energy_other_action",
+        "Actions told apart": "actions_told_apart",
+        "Open-loop error": "open_loop_error",
+    }
+    rows = []
+    ordered = sorted(lines, key=lambda line: (line["method"] != "world", line["settings"].get("noise_size", 1)))
+    for (condition,), cell in group(ordered, "condition").items():
+        figures = [number(mean_and_interval(cell, field)[0]) for field in columns.values()]
+        missed = f"{number(100 * (mean_and_interval(cell, 'success_rate')[0] or 0.0))} %"
+        rows.append([condition, plus_minus(cell, "return_mean"), missed, *figures, str(len(cell))])
+    headings = ["Latent variable", "Return ± 95 %", "Rocks missed", *columns, "Seeds"]
+    return markdown(headings, rows) + provenance(lines)
+
+
 LOADERS = ("device", "loader")
 
 

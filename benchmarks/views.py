@@ -1,4 +1,4 @@
-"""How an environment is shown to a model: some of its quantities hidden, or noise beside them that says nothing."""
+"""How an environment is shown to a model: some of its quantities hidden, its picture, or noise beside them that says nothing."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ class View:
     """What is seen of a task's environment.
 
     Attributes:
-      observe: its quantities by name; all if empty.
+      observe: its quantities by name, and "pixels" for a picture of 64 × 64; all quantities if empty.
       distractors: components of unit noise shown beside them, new at every moment.
     """
 
@@ -31,12 +31,16 @@ class View:
         return Distracted(made, self.distractors) if self.distractors else made
 
     def episodes(self, task: Task, recorded: Iterable[Episode]) -> Episodes:
-        """What was recorded with everything in sight, so seen."""
+        """What was recorded, so seen; episodes that lack something to show, such as pictures, are played again."""
         environment = self.environment(task)
+        shown = tuple(self._seen(episode, environment) for episode in recorded)
         environment.close()
-        return Episodes(environment.spec, tuple(self._seen(episode, environment.spec.names) for episode in recorded))
+        return Episodes(environment.spec, shown)
 
-    def _seen(self, episode: Episode, names: tuple[str, ...]) -> Episode:
+    def _seen(self, episode: Episode, environment: Any) -> Episode:
+        names = environment.spec.names
+        if set(names) - {*episode.observations, DISTRACTORS}:
+            return replayed(environment, episode)
         noise = noise_of(episode.seed).normal(size=(len(episode) + 1, self.distractors)).astype(np.float32)
         shown = {**episode.observations, DISTRACTORS: noise}
         return replace(episode, observations={name: shown[name] for name in names})
@@ -66,6 +70,19 @@ class Distracted:
 
     def _beside(self, observation: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         return {**observation, DISTRACTORS: self._random.normal(size=self.size).astype(np.float32)}
+
+
+def replayed(environment: mpc.Environment, episode: Episode) -> Episode:
+    """The same actions from the same seed, as `environment` shows them."""
+    seen, costs = [environment.reset(episode.seed)], []
+    for action in episode.actions:
+        step = environment.step(action)
+        seen.append(step.observation)
+        costs.append(step.cost)
+    observations = {name: np.stack([moment[name] for moment in seen]) for name in seen[0]}
+    return Episode(
+        observations, episode.actions, np.asarray(costs, np.float32), episode.terminated, episode.truncated, episode.seed
+    )
 
 
 def noise_of(seed: int) -> np.random.Generator:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import mpc
-from benchmarks import distractors, model_cells, objectives, partial, results
+import worldmodels
+from benchmarks import action_free, distractors, model_cells, objectives, partial, pixels, results
 from benchmarks.model_cells import Budget, Cell
 from benchmarks.planner_cells import ACTION_REPEAT, TASKS
 from benchmarks.views import DISTRACTORS, View
@@ -45,6 +46,32 @@ def test_distractors_are_noise_beside_the_state_and_the_same_live_and_recorded(r
     assert abs(noise.mean()) < 0.5 and 0.7 < noise.std() < 1.3
 
 
+@pytest.mark.skipif(mpc.rendering_backend() is None, reason="no rendering backend")
+def test_pictures_of_what_was_recorded_are_those_that_are_seen_live(recorded):
+    view = View(observe=("pixels",))
+    seen, environment = view.episodes(TASK, recorded), view.environment(TASK)
+    np.testing.assert_array_equal(seen[0].actions, recorded[0].actions)
+    np.testing.assert_allclose(seen[0].costs, recorded[0].costs, atol=1e-6)
+    live = [environment.reset(recorded[0].seed), *(environment.step(action).observation for action in recorded[0].actions)]
+    environment.close()
+    assert set(seen[0].observations) == {"pixels"}
+    np.testing.assert_array_equal(seen[0].observations["pixels"], [moment["pixels"] for moment in live])
+    again = View().episodes(TASK, seen)
+    np.testing.assert_array_equal(again[0].observations["velocity"], recorded[0].observations["velocity"])
+
+
+def test_of_each_episode_a_stretch_is_kept_at_another_time_in_each():
+    episodes = tiny.episodes(count=7, length=20)
+    kept = action_free.stretches(episodes, 5)
+    assert kept.spec == episodes.spec and [len(episode) for episode in kept] == [4] * 7
+    for index, (part, whole) in enumerate(zip(kept, episodes, strict=True)):
+        first = 4 * (index % 5)
+        np.testing.assert_array_equal(part.actions, whole.actions[first : first + 4])
+        np.testing.assert_array_equal(part.costs, whole.costs[first : first + 4])
+        for name, values in part.observations.items():
+            np.testing.assert_array_equal(values, whole.observations[name][first : first + 5])
+
+
 class Sinking(DoubleIntegrator):
     """Right about positions, one metre a second wrong about velocities."""
 
@@ -64,6 +91,19 @@ def test_open_loop_error_counts_what_is_compared(monkeypatch):
     assert both == pytest.approx(one / np.sqrt(2))
 
 
+def test_probed_error_is_of_what_features_know_whatever_the_readout_says(monkeypatch):
+    monkeypatch.setattr(model_cells, "WINDOWS", 8)
+    episodes = tiny.episodes(count=2, length=30)
+    sinking = Sinking(tiny.SPEC, latent=2, hidden=4, head=4, expander=4)
+    assert model_cells.probed_error(sinking, episodes, episodes) < 1e-2
+    others = tuple(replace(episode, observations=_reversed(episode)) for episode in episodes)
+    assert model_cells.probed_error(sinking, episodes, worldmodels.Episodes(tiny.SPEC, others)) > 0.3
+
+
+def _reversed(episode):
+    return {name: values[::-1] for name, values in episode.observations.items()}
+
+
 @pytest.fixture
 def measured(monkeypatch, tmp_path, recorded):
     """The cells that were measured, without the work."""
@@ -75,7 +115,7 @@ def measured(monkeypatch, tmp_path, recorded):
 
     monkeypatch.setattr(results, "RESULTS", tmp_path)
     monkeypatch.setattr(model_cells, "measure", measure)
-    monkeypatch.setattr(model_cells, "data_of", lambda task: recorded)
+    monkeypatch.setattr(model_cells, "data_of", lambda task, count=0: recorded)
     return seen
 
 
@@ -103,10 +143,25 @@ def test_distractors_and_objectives_have_their_cells_in_files_of_their_own(measu
         objectives.bench_objectives(["hopper"], [], Budget())
 
 
+def test_pixels_are_cells_beside_the_state(measured):
+    lines = pixels.bench_pixels(["cartpole-swingup"], (), Budget(batch=24))
+    assert [(line["method"], line["settings"].get("memory")) for line in lines] == [("state", None), ("pixels", "stack")]
+    assert pixels.bench_pixels(["cartpole-swingup"], (), Budget(batch=24)) == []
+
+
+def test_every_way_of_learning_from_few_actions_is_a_cell(measured, monkeypatch):
+    monkeypatch.setattr(action_free, "data_of", model_cells.data_of)
+    monkeypatch.setattr(action_free, "measure", lambda *_: {"return_mean": 1.0})
+    lines = action_free.bench_action_free(["cartpole-swingup"], (), Budget(seeds=(0, 1)))
+    assert [(line["method"], line["seed"]) for line in lines[2:4]] == [("watched", 0), ("labelled", 1)]
+    with pytest.raises(results.ResultError, match="method seen is not known"):
+        action_free.bench_action_free(["cartpole-swingup"], ["seen"], Budget())
+
+
 @pytest.mark.slow
 def test_a_model_with_a_memory_beside_noise_is_trained_and_planned_on(monkeypatch, recorded):
     monkeypatch.setitem(TASKS, TASK.name, replace(TASK, horizon=2))
-    monkeypatch.setattr(model_cells, "data_of", lambda task: recorded)
+    monkeypatch.setattr(model_cells, "data_of", lambda task, count=0: recorded)
     monkeypatch.setattr(model_cells, "AHEAD", 3)
     parts = {"latent": 4, "hidden": 8, "head": 8, "expander": 8, "memory": "stack", "history": 2}
     cell = Cell(TASK.name, "stack", "tiny", PRESETS["vicreg"], View(("position",), 2), ("position",), parts)

@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks import control_tables, model_tables, plots, table_text, tables
 from benchmarks.control_plot import plot_control
+from benchmarks.model_plots import plot_futures, plot_returns
 from benchmarks.provenance import ROOT
 from benchmarks.speed_plot import plot_speed
 from benchmarks.tables import TableError, update
@@ -192,7 +193,7 @@ def test_no_results_yet(tmp_path):
     [
         (
             PAGE.format(name="dmeo"),
-            r"line 3: unknown table 'dmeo'. Known tables: control, .*demo, .*speed",
+            r"line 3: unknown table 'dmeo'. Known tables: .*control, .*demo, .*speed",
         ),
         ("<!-- table: demo -->\nrows\n", "never closed"),
         ("<!-- table: demo -->\n<!-- table: speed -->\n<!-- end table -->\n", "line 2.*still open"),
@@ -321,3 +322,27 @@ def test_control_stands_beside_published_figures_and_averages_complete_columns_o
     assert rows["interquartile mean"][:3] == ["20.0", "300", "—"]
     published = rows["Task"].index("tdmpc2, 100,000")
     assert rows["cheetah-run"][published] == "519"  # benchmarks/references/dmc_returns.csv
+
+
+def test_futures_are_ordered_by_codes_under_the_world_and_drawn(tmp_path):
+    shared = CELL | {"task": "strait", "modes_covered": 0.5, "between": 0.25}
+    lines = [
+        shared | {"method": "z", "condition": f"{codes} codes", "settings": {"noise_size": codes}, "success_rate": 0.5 + seed / 4,
+                  "return_mean": -10.0, "seed": seed}
+        for codes in (16, 2) for seed in (0, 1)
+    ]  # fmt: skip
+    lines += [shared | {"method": "deterministic", "condition": "no z", "success_rate": 0.0, "return_mean": -30.0}]
+    lines += [shared | {"method": "world", "condition": "the world itself", "success_rate": 1.0, "return_mean": -2.0}]
+    rows = rows_of(model_tables.futures(lines))
+    assert list(rows)[2:] == ["the world itself", "no z", "2 codes", "16 codes"]
+    assert rows["2 codes"][1] == "62.5 %" and rows["the world itself"][1] == "100 %"
+    text = plot_futures(lines, tmp_path).read_text()
+    assert all(name in text for name in ("rocks missed", "ends covered", "codes of z"))
+
+
+def test_returns_are_bars_by_condition(tmp_path):
+    lines = [CELL | {"method": "state", "condition": "state", "return_mean": 700.0, "return_ci95": 20.0},
+             CELL | {"method": "pixels", "condition": "64 × 64 pixels", "return_mean": 630.0, "return_ci95": 20.0}]  # fmt: skip
+    text = model_tables.pixels(lines)
+    assert "| pixels | 64 × 64 pixels | 630 ± 20 | 90 % |" in text and "| state | state | 700 ± 20 | 100 % |" in text
+    assert "64 × 64 pixels" in plot_returns(lines, tmp_path / "pixels.svg").read_text()

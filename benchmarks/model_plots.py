@@ -1,0 +1,61 @@
+"""The pictures of the benchmarks that train a model a cell: what z's capacity does, and returns side by side."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.plots import COLOURS, Axis, Series, draw_lines, drawing, write
+from benchmarks.provenance import ROOT
+from benchmarks.table_text import group, mean_and_interval, short
+
+PICTURES = ROOT / "docs" / "images"
+SHARES = {"success_rate": "rocks missed", "modes_covered": "ends covered", "between": "particles between"}
+
+
+def plot_futures(lines: Sequence[dict], folder: Path = PICTURES) -> Path:
+    """`futures.svg` in `folder`, replaced whole: shares against z's codes, 1 where there is no z, and the world's own as a level."""
+    world = [line for line in lines if line["method"] == "world"]
+    cells = group([line for line in lines if line["method"] != "world"], "condition").values()
+    path = folder / "futures.svg"
+    with drawing() as make_figure:
+        figure = make_figure(figsize=(9.0, 2.6), layout="constrained")
+        for axes, (field, said), colour in zip(
+            figure.subplots(1, len(SHARES), sharey=True), SHARES.items(), ("blue", "green", "orange"), strict=True
+        ):
+            found = [(cell[0]["settings"].get("noise_size", 1), *mean_and_interval(cell, field)) for cell in cells]
+            points = sorted((codes, mean, interval or 0.0) for codes, mean, interval in found)
+            x, y, interval = zip(*points, strict=True)
+            draw_lines(axes, [Series("", x, y, colour, interval, marker="o")], Axis("codes of z", True), Axis("share"))
+            axes.set_title(said, fontsize=9)
+            axes.set_ylim(-0.05, 1.1)
+            level = mean_and_interval(world, field)[0]
+            if level is not None:
+                axes.axhline(level, color=COLOURS["strong"], linestyle="--", linewidth=1)
+        write(figure, path)
+    return path
+
+
+def plot_returns(lines: Sequence[dict], path: Path) -> Path:
+    """A panel a task, a bar a method, with 95 % intervals; `path` is replaced whole."""
+    tasks = group(lines, "task")
+    with drawing() as make_figure:
+        figure = make_figure(figsize=(4.5 * len(tasks), 2.0), layout="constrained")
+        for axes, ((task,), part) in zip(figure.subplots(1, len(tasks), squeeze=False).flat, tasks.items(), strict=True):
+            _draw_bars(axes, part)
+            axes.set_title(short(task), fontsize=9)
+        write(figure, path)
+    return path
+
+
+def _draw_bars(axes: Any, lines: Sequence[dict]) -> None:
+    cells = group(lines, "condition")
+    found = [mean_and_interval(cell, "return_mean") for cell in cells.values()]
+    names = [condition for (condition,) in cells]
+    axes.barh(names, [mean for mean, _ in found], height=0.6, color=COLOURS["blue"])
+    axes.errorbar(
+        [mean for mean, _ in found], names, xerr=[interval or 0.0 for _, interval in found], fmt="none",
+        ecolor=COLOURS["strong"], capsize=3,
+    )  # fmt: skip
+    axes.set_xlabel("return of iCEM")
+    axes.set_xlim(left=0)
+    axes.invert_yaxis()
