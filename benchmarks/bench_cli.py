@@ -5,16 +5,14 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from benchmarks import planner_bench
+from benchmarks import doors, horizons, mazes, planner_bench, results
 from benchmarks import speed as speed_benchmark
 from benchmarks.control import bench_control, bench_simulator
 from benchmarks.explore import bench_exploration
-from benchmarks.horizons import bench_horizons
 from benchmarks.loader import bench_loader
 from benchmarks.many_tasks import bench_many_tasks
-from benchmarks.maze_plot import draw_mazes
-from benchmarks.mazes import TASKS as MAZES
-from benchmarks.mazes import bench_mazes
+from benchmarks.maze_plot import draw_doors, draw_mazes
+from benchmarks.maze_results_plot import plot_goals, plot_horizons
 from benchmarks.model_bench_cli import (
     JSONFile,
     bench_action_free_command,
@@ -226,9 +224,35 @@ def bench_mazes_command(
         json_file: write the new lines there too.
     """
     if picture:
-        console.print(f"the picture: {draw_mazes(tasks or MAZES, seed=seeds[0])}")
+        console.print(f"the picture: {draw_mazes(tasks or mazes.TASKS, seed=seeds[0])}")
         return
-    write_lines(json_file, bench_mazes(tasks, methods, seeds, episodes, resume=resume))
+    write_lines(json_file, mazes.bench_mazes(tasks, methods, seeds, episodes, resume=resume))
+    console.print(f"the picture: {plot_goals(results.read_lines(mazes.RESULTS))}")
+
+
+def bench_doors_command(
+    methods: tuple[str, ...] = (),
+    seeds: tuple[int, ...] = (1, 2, 3),
+    episodes: int = 60,
+    resume: bool = False,
+    picture: bool = False,
+    json_file: JSONFile = None,
+) -> None:
+    """A maze whose door is open by chance, into benchmarks/results/mazes.jsonl; needs the mazes extra.
+
+    Args:
+        methods: two_level, which plans under chance, two_level_mean, which takes the likeliest for certain, and simulator; all if not given.
+        seeds: of what is learned, which is kept under runs/mazes. The ways to go are the same for all.
+        episodes: ways that each method goes.
+        resume: leave out cells that are in the file.
+        picture: draw docs/images/doors.svg of the first seed, and measure nothing.
+        json_file: write the new lines there too.
+    """
+    if picture:
+        console.print(f"the picture: {draw_doors(seed=seeds[0])}")
+        return
+    write_lines(json_file, doors.bench_doors(methods, seeds, episodes, resume=resume))
+    console.print(f"the picture: {plot_goals(results.read_lines(mazes.RESULTS))}")
 
 
 def bench_horizons_command(
@@ -242,7 +266,8 @@ def bench_horizons_command(
         frames: environment steps of new episodes to predict.
         json_file: write the lines there too.
     """
-    write_lines(json_file, bench_horizons(tasks, seeds, frames))
+    write_lines(json_file, horizons.bench_horizons(tasks, seeds, frames))
+    console.print(f"the picture: {plot_horizons(results.read_lines(horizons.RESULTS))}")
 
 
 Benchmark = (
@@ -263,6 +288,7 @@ Benchmark = (
     | Annotated[None, tyro.conf.subcommand("many-tasks", constructor=bench_many_tasks_command)]
     | Annotated[None, tyro.conf.subcommand("video", constructor=bench_video_command)]
     | Annotated[None, tyro.conf.subcommand("mazes", constructor=bench_mazes_command)]
+    | Annotated[None, tyro.conf.subcommand("doors", constructor=bench_doors_command)]
     | Annotated[None, tyro.conf.subcommand("horizons", constructor=bench_horizons_command)]
 )
 

@@ -1,4 +1,4 @@
-"""The picture of `sailplan bench mazes`: a maze from above, the ways taken, and where the upper level meant to go."""
+"""The pictures of `sailplan bench mazes` and `doors`: a maze from above, the ways taken, and where the upper level meant to go."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,13 +8,14 @@ import jax
 import numpy as np
 
 import mpc
+from benchmarks import doors
 from benchmarks.maze_learning import MazeLearning, environment, learned
 from benchmarks.maze_map import Maze, Way, list_ways, maze_of
 from benchmarks.mazes import MazePlanning, make_agent, play
 from benchmarks.plots import COLOURS, drawing, write
 from benchmarks.provenance import ROOT
 
-PICTURE = ROOT / "docs" / "images" / "mazes.svg"
+PICTURES = ROOT / "docs" / "images"
 
 
 class Course(NamedTuple):
@@ -26,10 +27,10 @@ class Course(NamedTuple):
     reached: bool
 
 
-def course(made: mpc.Environment, hierarchy: mpc.Hierarchy, way: Way, planning: MazePlanning, every: int = 10) -> Course:
-    """Play `way` by two levels; the subgoals of every so many decisions, as the upper level reads them out."""
-    taken, places, states = play(made, make_agent("two_level", hierarchy, way, planning), way, [])
-    look = jax.jit(jax.vmap(lambda latent: hierarchy.upper[0].readout(latent)["observation"][:2]))
+def course(made: mpc.Environment, agent: mpc.PlanningAgent, upper: Any, way: Way, every: int = 10) -> Course:
+    """Play `way`; the subgoals of every so many decisions, as the level `upper` reads them out."""
+    taken, places, states = play(made, agent, way, [])
+    look = jax.jit(jax.vmap(lambda latent: upper.readout(latent)["observation"][:2]))
     subgoals = [np.asarray(look(state.search.courses[0].states[0])) for state in states[::every]]
     return Course(way, np.stack(places), subgoals, taken is not None)
 
@@ -67,12 +68,32 @@ def draw_course(axes: Any, course: Course) -> None:
     axes.plot(*course.way.goal, marker="*", markersize=9, color=COLOURS["green"])
 
 
-def draw_mazes(tasks: Sequence[str], *, seed: int = 1, path: Path = PICTURE) -> Path:
+def draw_mazes(tasks: Sequence[str], *, seed: int = 1, path: Path = PICTURES / "mazes.svg") -> Path:
     """The first way of each task by two levels, from what `bench mazes` learned."""
     learning, planning, panels = MazeLearning(), MazePlanning(), []
     for task in tasks:
         hierarchy, _ = learned(task, seed, learning)
-        made = environment(task, learning.action_repeat)
-        panels.append((task, maze_of(task), [course(made, hierarchy, list_ways(task, 1)[0], planning)]))
+        made, (way,) = environment(task, learning.action_repeat), list_ways(task, 1)
+        agent = make_agent("two_level", hierarchy, way, planning)
+        panels.append((task, maze_of(task), [course(made, agent, hierarchy.upper[0], way)]))
         made.close()
+    return plot_courses(panels, path)
+
+
+def draw_doors(*, seed: int = 1, path: Path = PICTURES / "doors.svg") -> Path:
+    """The way on which the door saves most, of those with it open and with it closed, under chance and by the likeliest."""
+    settings = doors.DoorSettings()
+    rooms, _ = doors.learned_rooms(seed, settings)
+    made, maps, panels, shown = doors.environment(settings), doors.door_maps(), [], {}
+    through, round_ = maps
+    for way in doors.door_ways(20):
+        saved = doors.metres_between(round_, way.start, way.goal) - doors.metres_between(through, way.start, way.goal)
+        made.reset(way.seed)
+        shown.setdefault(doors.is_open(made), []).append((saved, way.seed, way))
+    for method in ("two_level", "two_level_mean"):
+        for is_open, said, maze in ((True, "open", through), (False, "closed", round_)):
+            way = max(shown[is_open])[-1]
+            played = course(made, doors.make_agent(method, rooms, way, settings), rooms, way)
+            panels.append((f"{method}, {said}", maze, [played]))
+    made.close()
     return plot_courses(panels, path)

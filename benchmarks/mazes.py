@@ -18,7 +18,7 @@ import mpc
 import planners
 from benchmarks import results
 from benchmarks.maze_learning import MazeLearning, environment, learned
-from benchmarks.maze_map import Way, distances_to, list_ways, look_up, maze_of
+from benchmarks.maze_map import Maze, Way, distances_to, list_ways, look_up, maze_of
 
 RESULTS = results.RESULTS / "mazes.jsonl"
 REACHED = 0.45  # metres, the environment's own
@@ -101,7 +101,9 @@ def cell(key: dict[str, Any], ways: list[Way], learning: MazeLearning, planning:
     seconds = []
     for way in ways:
         agent = (
-            simulated_agent(made, task, way, planning) if hierarchy is None else make_agent(method, hierarchy, way, planning)
+            simulated_agent(made, maze_of(task), way, planning)
+            if hierarchy is None
+            else make_agent(method, hierarchy, way, planning)
         )
         taken = play(made, agent, way, times)[0]
         seconds.append(None if taken is None else round(taken * made.spec.seconds_per_step, 3))
@@ -157,9 +159,8 @@ def corridor(readout, action, step, distances, centre):
     return look_up(distances, centre, readout["qpos"])
 
 
-def simulated_agent(made: mpc.Environment, task: str, way: Way, planning: MazePlanning) -> mpc.PlanningAgent:
+def simulated_agent(made: mpc.Environment, maze: Maze, way: Way, planning: MazePlanning) -> mpc.PlanningAgent:
     """The ceiling: one level on the true physics, that is told how far it is from everywhere to the goal."""
-    maze = maze_of(task)
     cost = mpc.cost(corridor, distances=distances_to(maze, way.goal), centre=maze.centre)
     return mpc.PlanningAgent(mpc.simulator(made), cost, searching(planning.horizon, planning))
 

@@ -1,4 +1,4 @@
-"""The tables of world models, of hierarchies and of what is learned without reward; see `benchmarks.tables`."""
+"""The tables of world models and of what is learned without reward; see `benchmarks.tables`."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -147,26 +147,3 @@ def video(lines: Lines) -> str:
     ]
     rows = [[method, f"{size} × {size}", *figures] for method, size, *figures in rows]
     return markdown(["Codec", "Frames", "Kept, %", "Written a second", "Read a second"], rows) + provenance(lines)
-
-
-def mazes(lines: Lines) -> str:
-    """One row per maze and method: goals reached, over seeds, how long it took where they were, and a decision."""
-    rows = []
-    for (task, method), cell in group(lines, "task", "method").items():
-        fields = ("seconds_to_goal", "decision_ms_p50", "decision_ms_mean", "learning_minutes")
-        seconds, median, mean, learning = (number(mean_and_interval(cell, field)[0]) for field in fields)
-        played = f"{len(cell)} × {cell[0]['settings']['episodes']}"
-        rows.append([task, method, plus_minus(cell, "success_rate"), seconds, median, mean, played, learning])
-    headings = ["Maze", "Method", "Goals reached ± 95 %", "Seconds", "Decision p50, ms", "mean, ms", "Seeds × ways"]
-    return markdown([*headings, "Minutes to learn"], rows) + provenance(lines)
-
-
-def horizons(lines: Lines) -> str:
-    """One row per maze and level: metres that the predicted position is off, by seconds ahead."""
-    times = sorted({line["seconds"] for line in lines})
-    shown = [min(times, key=lambda time: abs(time - wanted)) for wanted in (0.2, 0.4, 1.0, 2.0, 3.0)]
-    rows = []
-    for (task, method), cell in group(lines, "task", "method").items():
-        errors = [plus_minus([line for line in cell if line["seconds"] == time], "prediction_error") for time in shown]
-        rows.append([task, method, *errors])
-    return markdown(["Maze", "Predicted by", *(f"{time:g} s" for time in shown)], rows) + provenance(lines)

@@ -35,14 +35,15 @@ def solve(
     Args:
         model: a model's folder.
         data: a dataset of the same environment: where imagination starts. Its rewards, if any, are not looked at.
-        out: a folder for policy/ and solve.json.
+        out: a folder for policy/, critic/ and solve.json.
         cost: a name of the cost library, such as walker.run, or a Python file that defines cost(readout, action, step).
         task: a TOML file with cost terms, weights, goal, planner and discount, in place of --cost.
         updates: of critic and policy.
         episodes: on unseen seeds, for each who acts.
         seed: of the first episode.
     """
-    manifest.check_replaceable(out / "policy", "policy")
+    for kind in ("critic", "policy"):
+        manifest.check_replaceable(out / kind, kind)
     loaded, dataset = worldmodels.load(model), Dataset.open(data)
     if dataset.spec.environment != loaded.spec.environment:
         raise mpc.ConfigurationError(f"{data} is of {dataset.spec.environment}, the model of {loaded.spec.environment}.")
@@ -63,6 +64,7 @@ def solve(
     agents = {"random": mpc.RandomAgent(loaded.spec), **agents, "planner with critic": body.agent("task")}
     rows = {name: scored(agent, body.cost("task"), loaded, episodes, seed) for name, agent in agents.items()}
     mpc.save_policy(mpc.PolicyAgent(loaded, policy), out / "policy")
+    mpc.save_critic(critic, out / "critic")
     content = {"cost": cost or str(task), "imagination_minutes": round(minutes, 2), "rows": rows}
     manifest.write_aside(out / "solve.json", json.dumps(content, indent=1).encode())
     table = Table("who acts", "return by this cost", "decision, ms", title=f"{minutes:.1f} minutes of imagination")

@@ -5,6 +5,7 @@ on as it was, as one that learns where it is surprised, and as one that learns n
 """
 
 import shutil
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -61,10 +62,11 @@ def measure(task: str, method: str, seed: int, before: int, after: int) -> dict[
     heavy = doubled(task)
     run = Run.resume(heavy, copied, settings, seed=seed)
     run.settings = replace(settings, unsurprised=METHODS[method])
-    first, surprises = int(run.learner.updates), []
+    first, surprises, began = int(run.learner.updates), [], time.process_time()
     while method != "never" and run.frames < before + after:
         run.act(before + after)
         surprises.append(round(run.learn()["surprise"], 3))
+    minutes = (time.process_time() - began) / 60
     found = returns(heavy, run)
     return {
         "return_mean": float(found.mean()),
@@ -73,6 +75,7 @@ def measure(task: str, method: str, seed: int, before: int, after: int) -> dict[
         "episodes": EPISODES,
         "updates": int(run.learner.updates) - first,
         "surprises": surprises,
+        "minutes": round(minutes, 2),
     }
 
 

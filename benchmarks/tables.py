@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from benchmarks import control_tables, model_tables
+from benchmarks import control_tables, maze_tables, model_tables
 from benchmarks.provenance import ROOT
 from benchmarks.results import RESULTS, read_lines
 from benchmarks.table_text import (
@@ -208,8 +208,9 @@ TABLES: dict[str, Callable[[Lines], str]] = {
     "surprise": control_tables.surprise,
     "control-gymnasium": control_tables.gymnasium,
     "runtime": runtime,
-    "mazes": model_tables.mazes,
-    "horizons": model_tables.horizons,
+    "mazes": maze_tables.mazes,
+    "mazes-differences": maze_tables.differences,
+    "horizons": maze_tables.horizons,
     "objectives": model_tables.objectives,
     "partial": model_tables.partial,
     "distractors": model_tables.distractors,

@@ -58,7 +58,7 @@ from mpc.random_agent import PinkAgent, RandomAgent
 from mpc.remembering import RememberingAction
 from mpc.rendering import record, rendering_backend, write_gif
 from mpc.simulation import simulator
-from mpc.storage import load_agent, load_policy, save_policy
+from mpc.storage import load_agent, load_critic, load_policy, save_critic, save_policy
 from mpc.temporal_distance import DistanceSettings, Leaps, TemporalDistance, TimeToGoal, learn_distance
 
 __all__ = [
@@ -134,6 +134,7 @@ __all__ = [
     "learn",
     "learn_distance",
     "load_agent",
+    "load_critic",
     "load_export",
     "load_hierarchy",
     "load_policy",
@@ -143,6 +144,7 @@ __all__ = [
     "record",
     "rendering_backend",
     "residual",
+    "save_critic",
     "save_hierarchy",
     "save_policy",
     "simulator",

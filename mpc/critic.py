@@ -56,7 +56,7 @@ class Critic(nnx.Module):
     """
 
     def __init__(self, features: int, spec: Spec, *, members: int = 2, hidden: int = 256, seed: int = 0):
-        self.spec = spec
+        self.spec, self.size, self.hidden = spec, features, hidden
         inputs, rngs = features + _action_size(spec), nnx.Rngs(seed)
         self.members = nnx.List(MLP(inputs, (hidden, hidden), BINS, output_scale=1e-3, rngs=rngs) for _ in range(members))
 

@@ -8,6 +8,7 @@ import planners
 import worldmodels
 from mpc.agent import PlanningAgent
 from mpc.costs import LearnedCost
+from mpc.critic import Critic
 from mpc.learning.storage import load_learned, planning_agent
 from mpc.policy import Policy, PolicyAgent
 from worldmodels import checkpoint, manifest
@@ -32,6 +33,17 @@ def load_policy(folder: str | Path) -> PolicyAgent:
         return model, Policy(settings["features"], content.spec, **settings["policy"])
 
     return PolicyAgent(*checkpoint.restore(folder, "policy", build))
+
+
+def save_critic(critic: Critic, folder: str | Path) -> None:
+    """Write a critic of one task, to judge the same model's latents by again."""
+    settings = {"features": critic.size, "members": len(critic.members), "hidden": critic.hidden}
+    checkpoint.save(folder, "critic", critic, settings=settings, spec=critic.spec)
+
+
+def load_critic(folder: str | Path) -> Critic:
+    """The critic saved in `folder`; `CheckpointError` for damage, another kind or version."""
+    return checkpoint.restore(folder, "critic", lambda content: Critic(spec=content.spec, **content.settings))
 
 
 def load_agent(

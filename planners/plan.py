@@ -16,6 +16,7 @@ class Status(enum.IntEnum):
     CONVERGED = 1
     INFEASIBLE = 2
     NO_FINITE_CANDIDATE = 3
+    SUBGOAL_REPLACED = 4
 
     @property
     def sentence(self) -> str:
@@ -24,6 +25,7 @@ class Status(enum.IntEnum):
             Status.CONVERGED: "The search has narrowed to this plan; more iterations would hardly change it.",
             Status.INFEASIBLE: "No candidate met every constraint; this one violates them least.",
             Status.NO_FINITE_CANDIDATE: "No candidate of finite cost was seen; this is the warm start, unchanged.",
+            Status.SUBGOAL_REPLACED: "The subgoal due next is out of reach; what this plan reaches took its place, and the level above plans anew.",
         }[self]
 
 

@@ -13,6 +13,7 @@ from mpc.errors import ConfigurationError, CostError, MPCError
 from mpc.policy import Policy
 from tests import tiny
 from tests.test_agent import true_model
+from worldmodels.checkpoint import CheckpointError
 
 PLANNER = planners.CEM(horizon=8, samples=32, iterations=3, elites=8)
 COSTS = {"left": mpc.reach("position", -0.5), "right": lambda readout, action, step: (readout["position"][0] - 0.5) ** 2}
@@ -168,3 +169,14 @@ def test_the_return_of_an_episode_under_another_cost_is_what_was_seen():
     goal = return_under(mpc.goal(tiny.observation(0.0, 0.0), action_weight=0.0), true_model(), episode)
     seen = np.square(episode.observations["position"][1:, 0]) + np.square(episode.observations["velocity"][1:, 0])
     np.testing.assert_allclose(goal, -float(seen.sum()), rtol=1e-5)
+
+
+def test_a_critic_comes_back_bit_for_bit_and_what_is_none_is_refused(tmp_path):
+    critic, _ = solution()
+    mpc.save_critic(critic, tmp_path / "critic")
+    again = mpc.load_critic(tmp_path / "critic")
+    assert (again.size, again.hidden, len(again.members)) == (critic.size, critic.hidden, len(critic.members))
+    features, action = jnp.ones(critic.size), jnp.zeros(1)
+    np.testing.assert_array_equal(again(features, action), critic(features, action))
+    with pytest.raises(CheckpointError, match="critic"):
+        mpc.load_policy(tmp_path / "critic")

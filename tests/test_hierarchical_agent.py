@@ -123,6 +123,8 @@ def test_planners_that_do_not_fit_the_levels_are_refused():
         agent(Stays(), cost=cost, planner=uneven)
     with pytest.raises(mpc.HierarchyError, match="2 distances for 1 models"):
         replace(agent(Stays(), cost=cost), distances=(mpc.squared_distance,) * 2)
+    with pytest.raises(mpc.HierarchyError, match="2 reach for 1 models"):
+        replace(agent(Stays(), cost=cost), reach=(1.0, 1.0))
 
 
 def test_subgoals_are_missed_by_the_distance_that_is_given():
@@ -131,6 +133,7 @@ def test_subgoals_are_missed_by_the_distance_that_is_given():
     )
     level = acting.problem().levels[1]
     assert float(level.distance(jnp.array([0.5]), jnp.array([0.0]))) == 3.5
+    assert (level.reach, replace(acting, reach=(2.0,)).problem().levels[1].reach) == (np.inf, 2.0)
 
 
 def test_a_task_is_checked_on_the_level_that_pays_it():

@@ -13,6 +13,7 @@ from jax.test_util import check_grads
 import mpc
 import planners
 from mpc.hierarchy.problem import LastSubgoal, SubgoalCost, Subgoals, guided
+from mpc.hierarchy.reach import Legs, within_reach
 from planners import FunctionCost, sampling
 from tests import planner_problems as known
 
@@ -129,6 +130,30 @@ def test_the_upper_level_finds_the_shortest_way_and_asks_for_its_rooms():
     np.testing.assert_array_equal(search.subgoals.aims[0][due], rooms[1:3])
 
 
+def through_a_wall(position, move, noise):
+    """As `room_to_room`, for somebody who takes the wall between start and goal for a room."""
+    following = jnp.round(position) + jnp.asarray(MOVES, jnp.float32)[move]
+    inside = ((following >= 0) & (following < jnp.asarray(WALLS.shape))).all()
+    return jnp.where(free(following) | (inside & (following == jnp.array([0.0, 1.0])).all()), following, jnp.round(position))
+
+
+def straight(reached, aimed):
+    return jnp.abs(reached - aimed).sum()
+
+
+@pytest.mark.slow
+def test_a_wall_that_only_the_lower_level_knows_of_is_gone_round():
+    planner, known = mpc.HierarchicalPlanner((POINT, ROOMS)), maze()
+    rooms = replace(known.levels[1], problem=replace(known.levels[1].problem, dynamics=through_a_wall), distance=straight)
+    steps = STRIDE * (shortest() + 3)
+    ends = []
+    for reach in (np.inf, 0.45):
+        path = walk(planner, mpc.HierarchicalProblem((known.levels[0], replace(rooms, reach=reach)), jnp.zeros(2)), steps)
+        ends.append(np.abs(path - GOAL).sum(1).min())
+    assert ends[0] > 1.4  # it stays before the wall
+    assert ends[1] < 0.2
+
+
 def test_one_level_is_the_flat_planner_to_the_last_bit():
     case = known.linear_quadratic()
     flat = planners.RandomShooting(case.horizon, samples=16, iterations=2)
@@ -228,7 +253,7 @@ def test_a_subgoal_is_due_when_its_time_has_come():
 def test_the_subgoal_cost_is_the_mean_over_futures_and_has_the_right_gradient():
     level = replace(counting().levels[1], lift=jnp.tanh)
     aims = jnp.asarray([[[0.0], [0.3], [0.2]], [[0.0], [-0.5], [0.6]]])
-    subgoals = Subgoals(aims, jnp.asarray([0.0, 1.0, 1.0]))
+    subgoals = Subgoals(aims, jnp.asarray([0.0, 1.0, 1.0]), jnp.arange(3))
     cost, end = SubgoalCost(FunctionCost(nothing), level, subgoals), LastSubgoal(level, subgoals)
     at = jnp.asarray([0.4])
     expected = np.mean([(np.tanh(0.4) - 0.2) ** 2, (np.tanh(0.4) - 0.6) ** 2])
@@ -255,6 +280,39 @@ def test_an_upper_level_that_finds_nothing_leaves_the_lower_to_its_own_costs():
     assert not bool(state.courses[0].known) and float(plan.terms["terminal"]) == 0 and np.isfinite(plan.latents).all()
 
 
+def test_a_subgoal_out_of_reach_gives_its_place_and_the_step_is_known_from_then_on():
+    """A lower level that stays where it is, an upper one that says so of itself too, and another that moves 3 a step."""
+    problem = counting((2,), dynamics=stay)
+    away = replace(problem.levels[1], problem=replace(problem.lowest, dynamics=lambda latent, action, noise: latent + 3.0))
+    planner = mpc.HierarchicalPlanner((Clock(2), Clock(2)), (5,))
+    for reach, status in ((20.0, planners.Status.BUDGET_SPENT), (2.0, planners.Status.SUBGOAL_REPLACED)):
+        hierarchy: Any = mpc.HierarchicalProblem((problem.levels[0], replace(away, reach=reach)), jnp.zeros(1))
+        plan, state = planners.plan(planner, hierarchy, jnp.full(1, 4.0), planner.init(hierarchy), key=jax.random.key(0))
+        assert int(plan.status) == status and planners.Status(int(plan.status)).sentence
+        (course,) = state.courses
+        replaced = status == planners.Status.SUBGOAL_REPLACED
+        assert course.states[0, :, 0].tolist() == [2.0, 2.0 if replaced else 5.0, 8.0]  # 4, halved, is where it stays
+        assert bool(course.replaced) == replaced and int(course.legs.count) == replaced
+        plan, state = planners.plan(planner, hierarchy, jnp.full(1, 4.0), state, key=jax.random.key(0))
+        (course,) = state.courses
+        assert int(plan.status) == planners.Status.BUDGET_SPENT
+        assert float(course.age) == (0.0 if replaced else 1.0)  # planned anew, though not due for five steps
+        assert course.states[0, :, 0].tolist() == ([2.0, 2.0, 2.0] if replaced else [2.0, 5.0, 8.0])
+
+
+def test_a_subgoal_that_is_near_in_one_of_its_futures_is_within_reach():
+    level = replace(counting((1,)).levels[1], distance=straight, reach=1.0)
+    states = jnp.asarray([[[0.0], [9.0], [9.0]], [[0.0], [0.5], [9.0]]])
+    subgoals = Subgoals.at(states, jnp.float32(0), 1, 2, jnp.asarray(True))
+    legs = Legs.none(jnp.zeros(1))
+    assert not bool(within_reach(level, subgoals, jnp.zeros((3, 1)), states, legs)[2])
+    far = states.at[1, 1].set(4.0)
+    subgoals = Subgoals.at(far, jnp.float32(0), 1, 2, jnp.asarray(True))
+    placed, legs, replaced = within_reach(level, subgoals, jnp.full((3, 1), 2.0), far, legs)  # 2, halved, is reached
+    assert bool(replaced) and placed[:, 1, 0].tolist() == [1.0, 1.0] and placed[:, 2, 0].tolist() == [9.0, 9.0]
+    assert (float(legs.starts[0, 0]), float(legs.aims[0, 0]), float(legs.reached[0, 0])) == (0.0, 4.0, 1.0)
+
+
 def two(latent):
     return jnp.zeros(2)
 
@@ -272,6 +330,7 @@ def vector(reached, aimed):
         (lambda: mpc.HierarchicalPlanner((Clock(4), Clock(2)), (0,)), "replan"),
         (lambda: mpc.HierarchicalPlanner((Clock(4),)).init(known.linear_quadratic().problem), "HierarchicalProblem"),
         (lambda: replace(counting().levels[1], stride=0), "stride=0"),
+        (lambda: replace(counting().levels[1], reach=0.0), "reach=0.0"),
         (lambda: mpc.HierarchicalProblem(counting().levels[1:], jnp.zeros(1)), "lift"),
         (lambda: mpc.HierarchicalProblem((), jnp.zeros(1)), "at least one"),
         (lambda: fit(lift=two, dynamics=lambda latent, action, noise: latent[:1]), "level 1 does not fit"),

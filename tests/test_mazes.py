@@ -9,10 +9,11 @@ import pytest
 
 import mpc
 import worldmodels
-from benchmarks import maze_learning, mazes, model_tables, results
+from benchmarks import doors, maze_learning, maze_tables, mazes, results
 from benchmarks.horizons import errors_ahead
 from benchmarks.maze_learning import MazeLearning
 from benchmarks.maze_map import GRID, Maze, cells, distances_to, look_up
+from benchmarks.maze_results_plot import plot_goals, plot_horizons
 from planners import pytree
 from tests import tiny
 
@@ -132,7 +133,7 @@ def test_measured_cells_are_left_out_and_the_simulator_is_measured_once(monkeypa
     assert measure(resume=True) == []
     other = measure(resume=True, learning=MazeLearning(codes=4))  # other settings, other cells; the simulator learns nothing
     assert [(line["method"], line["seed"]) for line in other] == [("two_level", 1), ("two_level", 2)]
-    assert "| here | two_level | 0.50 ± 0.00 |" in model_tables.mazes(results.read_lines(mazes.RESULTS)[:3])
+    assert "| here | two_level | 0.50 ± 0.00 |" in maze_tables.mazes(results.read_lines(mazes.RESULTS)[:3])
 
 
 @pytest.mark.slow
@@ -153,3 +154,53 @@ def test_every_method_plays_a_maze_it_learned(monkeypatch, tmp_path):
 def test_a_method_that_is_not_there_is_refused_rather_than_taken_for_another():
     with pytest.raises(results.ResultError, match="method two_levels is not known"):
         mazes.bench_mazes([], ["two_levels"], [1], 1, resume=False)
+
+
+def line(task, method, seed, seconds):
+    reached = [value for value in seconds if value is not None]
+    return {
+        "task": task,
+        "method": method,
+        "seed": seed,
+        "settings": {"leaps": len(method)},  # of the upper level alone, does not set methods apart
+        "seconds": seconds,
+        "success_rate": len(reached) / len(seconds),
+    }
+
+
+def test_two_levels_are_held_against_each_method_seed_by_seed_and_a_miss_lasts_until_the_clock_runs_out():
+    task = "PointMaze_Large-v3"
+    lines = [
+        *(line(task, "two_level", seed, [2.0, 3.0]) for seed in (1, 2)),
+        line(task, "one_level", 1, [2.0, None]),
+        line(task, "one_level", 2, [None, None]),
+        line(task, "one_level_critic", 2, [1.0, 3.0]),
+    ]
+    rows = [[cell.strip() for cell in row.split("|")[2:-1]] for row in maze_tables.differences(lines).splitlines()[2:]]
+    # By seeds 0.5 and 1 more, by ways too: half the distance between two values times t(0.975, 1) = 12.71. Seconds: 2.5 and 5.5, 3 and 5.
+    assert rows == [
+        ["one_level", "0.75 ± 3.18", "0.75 ± 3.18", "4 ± 19", "4 ± 13", "2 × 2"],
+        ["one_level_critic", "0", "0.00 ± 0.00", "-0.500", "-0.50 ± 6.35", "1 × 2"],
+    ]
+
+
+def test_the_clocks_are_the_environments_own():
+    pytest.importorskip("gymnasium_robotics")
+    for task, seconds in maze_tables.CLOCKS.items():
+        made = mpc.make(doors.ID if task == doors.TASK else task)
+        assert (made.decisions_per_episode or 0) * made.spec.seconds_per_step == pytest.approx(seconds)
+        made.close()
+
+
+def test_what_was_measured_is_drawn_with_a_panel_a_maze(tmp_path):
+    lines = [
+        line(task, method, seed, [1.0, None][: 1 + seed]) for task in mazes.TASKS for method in mazes.METHODS for seed in (0, 1)
+    ]
+    text = plot_goals(lines, tmp_path / "goals.svg").read_text()
+    assert all(name in text for name in ("UMaze", "Medium", "Large", *mazes.METHODS))
+    ahead = [
+        {"task": mazes.TASKS[0], "method": method, "seed": seed, "seconds": at, "prediction_error": at + seed}
+        for method in ("level_1", "level_2", "still") for seed in (0, 1) for at in (0.0, 0.2)
+    ]  # fmt: skip
+    text = plot_horizons(ahead, tmp_path / "horizons.svg").read_text()
+    assert all(name in text for name in ("UMaze", "level_1", "still", "seconds ahead"))

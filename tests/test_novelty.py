@@ -4,8 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mpc.learning.loop import curiosity
-from mpc.learning.novelty import novelty
+from mpc.learning.novelty import curiosity, novelty
 from worldmodels.data.episode import Episode
 
 

@@ -1,6 +1,7 @@
 """An agent that plans at several levels: everywhere that a `PlanningAgent` goes, it goes too."""
 
-from typing import Any
+import math
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +14,8 @@ from mpc.costs import TaskCost
 from mpc.errors import HierarchyError
 from mpc.hierarchy.planner import HierarchicalPlanner
 from mpc.hierarchy.problem import HierarchicalProblem, Level, squared_distance
-from planners import pytree
-from worldmodels import Abstraction
+from planners import pytree, static
+from worldmodels import WorldModel
 
 
 @pytree
@@ -28,6 +29,24 @@ class NoCost:
         return jnp.zeros(())
 
 
+class UpperModel(WorldModel, Protocol):
+    """A world model on top of another: what a `worldmodels.Abstraction` is."""
+
+    @property
+    def lower(self) -> WorldModel:
+        """The model below."""
+        ...
+
+    @property
+    def stride(self) -> int:
+        """Steps of `lower` in one step."""
+        ...
+
+    def lift(self, latent: Any) -> Any:
+        """This level's latent, of one of the level below."""
+        ...
+
+
 @pytree
 class HierarchicalAgent(PlanningAgent):
     """Plans abstract actions through the uppermost model so that the task is cheap there, and at each level below what brings them about.
@@ -36,15 +55,17 @@ class HierarchicalAgent(PlanningAgent):
     the uppermost level pays. Where the levels stand shows in `state.search.courses`.
 
     Attributes:
-      upper: the models above `model`, each made by `worldmodels.abstract` on the one before.
+      upper: the models above `model`, each made on the one before, as `worldmodels.abstract` does.
       manner: what the levels below the uppermost pay of their own beside their subgoals, such as `mpc.effort()`; nothing unless given.
       distances: for each model of `upper`, (latent reached, latent aimed at) -> scalar: what the level below pays for a missed subgoal,
         such as a `TemporalDistance` learned on that model; the mean squared difference unless given.
+      reach: for each model of `upper`, how much of that distance may be missed: subgoals out of reach are replaced (`Level.reach`).
     """
 
-    upper: tuple[Abstraction, ...] = ()
+    upper: tuple[UpperModel, ...] = ()
     manner: TaskCost | None = None
     distances: tuple[Any, ...] = ()
+    reach: tuple[float, ...] = static(default=())
 
     def __post_init__(self):
         super().__post_init__()
@@ -56,10 +77,12 @@ class HierarchicalAgent(PlanningAgent):
             raise HierarchyError(
                 f"{len(self.planner.planners)} planners for {1 + len(self.upper)} models: expected one each, the lowest level's first."
             )
-        if self.distances and len(self.distances) != len(self.upper):
-            raise HierarchyError(
-                f"{len(self.distances)} distances for {len(self.upper)} models above the lowest: expected one each, or none."
-            )
+        for name in ("distances", "reach"):
+            given = getattr(self, name)
+            if given and len(given) != len(self.upper):
+                raise HierarchyError(
+                    f"{len(given)} {name} for {len(self.upper)} models above the lowest: expected one each, or none."
+                )
         for index, (below, above) in enumerate(zip((self.model, *self.upper), self.upper, strict=False), 1):
             if not _same(below, above.lower):
                 raise HierarchyError(
@@ -99,7 +122,8 @@ class HierarchicalAgent(PlanningAgent):
             )
             distance = self.distances[index - 1] if self.distances else squared_distance
             problem = own.problem(key=jax.random.fold_in(key, index))
-            levels.append(Level(problem, model.lift, distance, stride=model.stride))
+            reach = self.reach[index - 1] if self.reach else math.inf
+            levels.append(Level(problem, model.lift, distance, stride=model.stride, reach=reach))
         return HierarchicalProblem(tuple(levels), _example(self.model))
 
 

@@ -5,7 +5,8 @@ the others keep their subgoals. What is then left is an ordinary search of the l
 make, and `improve` and `finish` are that planner's own: any-time, never worse than before, and with one level nothing else at all.
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -14,7 +15,8 @@ from jaxtyping import Array, Float, PyTree
 
 import planners
 from mpc.errors import HierarchyError
-from mpc.hierarchy.problem import HierarchicalProblem, Subgoals, guided
+from mpc.hierarchy.problem import HierarchicalProblem, Level, Subgoals, guided
+from mpc.hierarchy.reach import Legs, corrected, within_reach
 from planners import Planner, Problem, Status, pytree
 
 Latent = PyTree[Array]
@@ -29,12 +31,16 @@ class Course:
       states: [M, H+1, ...], its latents along that plan, in each of its futures: the subgoals of the level below.
       age: steps of the lowest level since then; infinite before the first plan.
       known: whether there is a plan; without one the level below pays its own costs alone.
+      replaced: whether its subgoal due next was out of reach, and one within reach has taken its place; it plans anew then.
+      legs: its steps that were found to lead elsewhere; None for a level without `reach`.
     """
 
     warm: Any
     states: Latent
     age: Float[Array, ""]
     known: Array
+    replaced: Array
+    legs: Legs | None
 
 
 @pytree
@@ -94,7 +100,7 @@ class HierarchicalPlanner:
         problem.fits(self.planners)
         latents = jax.eval_shape(problem.lifted, problem.example)
         courses = tuple(
-            _no_course(level.problem, planner, latent)
+            _no_course(level, planner, latent)
             for level, planner, latent in zip(problem.levels[1:], self.planners[1:], latents[1:], strict=True)
         )
         return HierarchicalState(self.planners[0].init(problem.lowest), courses)
@@ -107,12 +113,16 @@ class HierarchicalPlanner:
         for index in range(len(self.planners) - 1, 0, -1):
             own = self._problem(problem, index, subgoals)
             course = courses[index - 1]
-            aged = Course(course.warm, course.states, course.age + passed, course.known)
+            own = corrected(own, problem.levels[index], course.legs)
+            aged = replace(course, age=course.age + passed)
             steps = problem.steps(index)
-            due = aged.age >= (steps if self.replan is None else self.replan[index - 1])
+            due = aged.replaced | (aged.age >= (steps if self.replan is None else self.replan[index - 1]))
             # The lowest level draws from `key` itself, so that one level gives exactly what its planner gives alone.
             chosen = (self.planners[index], own, latents[index], aged, steps, jax.random.fold_in(key, index))
             courses[index - 1] = jax.lax.cond(due, lambda chosen=chosen: _decided(*chosen), lambda aged=aged: aged)
+            if subgoals is not None:  # those of the level above that, which this one has just planned for, or has not
+                states = jax.tree.map(lambda x: x[0], courses[index - 1].states)
+                courses[index] = _within_reach(problem.levels[index + 1], subgoals, states, courses[index], due)
             subgoals = self._subgoals(problem, index, courses[index - 1])
         lowest = self._problem(problem, 0, subgoals)
         search = self.planners[0].begin(lowest, latent, state.lowest, elapsed=elapsed, key=key)
@@ -124,7 +134,14 @@ class HierarchicalPlanner:
 
     def finish(self, problem, search):
         plan, state = self.planners[0].finish(self._problem(problem, 0, search.subgoals), search.lowest)
-        return plan, HierarchicalState(state, search.courses)
+        if search.subgoals is None:
+            return plan, HierarchicalState(state, search.courses)
+        sound = (plan.status == Status.BUDGET_SPENT) | (plan.status == Status.CONVERGED)
+        first = _within_reach(problem.levels[1], search.subgoals, plan.latents, search.courses[0], sound)
+        courses = (first, *search.courses[1:])
+        replaced = jnp.stack([course.replaced for course in courses]).any()
+        status = jnp.where(sound & replaced, Status.SUBGOAL_REPLACED, plan.status).astype(plan.status.dtype)
+        return replace(plan, status=status), HierarchicalState(state, courses)
 
     def _problem(self, problem: HierarchicalProblem, index: int, subgoals: Subgoals | None) -> Problem:
         """What level `index` has to solve, given what is asked of it."""
@@ -137,11 +154,13 @@ class HierarchicalPlanner:
         return Subgoals.at(course.states, age, problem.levels[index].stride, self.planners[index - 1].horizon, course.known)
 
 
-def _no_course(problem: Problem, planner: Planner, latent: Latent) -> Course:
+def _no_course(level: Level, planner: Planner, latent: Latent) -> Course:
+    problem = level.problem
     warm = planner.init(problem)
     shapes = jax.eval_shape(lambda latent: _states(problem, latent, _actions(problem, planner)), latent)
     states = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    return Course(warm, states, jnp.asarray(jnp.inf, jnp.float32), jnp.asarray(False))
+    legs = None if math.isinf(level.reach) else Legs.none(jax.tree.map(lambda x: x[0, 0], states))
+    return Course(warm, states, jnp.asarray(jnp.inf, jnp.float32), jnp.asarray(False), jnp.asarray(False), legs)
 
 
 def _actions(problem: Problem, planner: Planner) -> Array:
@@ -160,5 +179,14 @@ def _decided(planner: Planner, problem: Problem, latent: Latent, course: Course,
     states = _states(problem, latent, plan.actions)
     finite = [jnp.isfinite(x).all() for x in jax.tree.leaves(states) if jnp.issubdtype(x.dtype, jnp.inexact)]
     sound = jnp.stack([plan.status != Status.NO_FINITE_CANDIDATE, *finite]).all()
-    new = Course(warm, states, jnp.zeros((), jnp.float32), jnp.asarray(True))
+    new = Course(warm, states, jnp.zeros((), jnp.float32), jnp.asarray(True), jnp.asarray(False), course.legs)
     return jax.tree.map(lambda new, old: jnp.where(sound, new, old), new, course)
+
+
+def _within_reach(level: Level, subgoals: Subgoals, below: Latent, course: Course, planned: Array) -> Course:
+    """The course of `level`, once the level below has `planned` for its subgoals; see `mpc.hierarchy.reach`."""
+    if course.legs is None:
+        return course
+    states, legs, replaced = within_reach(level, subgoals, below, course.states, course.legs)
+    new = replace(course, states=states, legs=legs, replaced=course.replaced | replaced)
+    return jax.tree.map(lambda new, old: jnp.where(planned, new, old), new, course)

@@ -8,13 +8,14 @@ states h_1, h_2 … that its plan leads to are subgoals of level k-1, which pays
 Its own terminal cost it no longer pays: what comes beyond its horizon is the upper level's to know. The top level pays all of its own.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from mpc.errors import HierarchyError
 from planners import Cost, Planner, PlannerError, Problem, pytree, static
@@ -38,14 +39,18 @@ class Level:
       lift: latent of the level below -> latent of this level. The lowest level has none.
       distance: (latent reached, latent aimed at) -> scalar, both of this level: the subgoal cost of the level below.
       stride: steps of the level below in one step of this level.
+      reach: a distance. A subgoal that the level below will miss by more is out of reach, and is replaced; none is unless given.
     """
 
     problem: Problem
     lift: Callable[[Latent], Latent] | Any = None
     distance: Callable[[Latent, Latent], Float[Array, ""]] | Any = squared_distance
     stride: int = static(default=1)
+    reach: float = static(default=math.inf)
 
     def __post_init__(self):
+        if not self.reach > 0:
+            raise HierarchyError(f"reach={self.reach!r}: expected a positive distance, by which a subgoal may be missed.")
         for name in ("lift", "distance"):
             object.__setattr__(self, name, as_pytree(getattr(self, name)))
         if not isinstance(self.stride, int) or self.stride < 1:
@@ -129,10 +134,12 @@ class Subgoals:
     Attributes:
       aims: [M, H+1, ...], latents of the level above: for each of its M futures and each step here, the subgoal to compare with.
       due: [H+1], whether that subgoal is due then; at the end one always is, unless there are none at all.
+      number: [H+1], which state of the course above that subgoal is.
     """
 
     aims: Latent
     due: Float[Array, " H+1"]
+    number: Int[Array, " H+1"]
 
     @classmethod
     def at(cls, states: Latent, age: Array, stride: int, horizon: int, known: Array) -> "Subgoals":
@@ -146,7 +153,8 @@ class Subgoals:
         due = (passed > jnp.floor((age - 1 + jnp.arange(horizon + 1)) / stride + 1e-4)).at[0].set(False).at[-1].set(True)
         which = passed.at[-1].set(jnp.ceil(position[-1] - 1e-4))
         which = jnp.clip(jnp.nan_to_num(which), 0, last).astype(jnp.int32)
-        return cls(jax.tree.map(lambda x: x[:, which], states), jnp.where(known, due, False).astype(jnp.float32))
+        aims = jax.tree.map(lambda x: x[:, which], states)
+        return cls(aims, jnp.where(known, due, False).astype(jnp.float32), which)
 
     def missed(self, level: Level, latent: Latent, step: Any) -> Float[Array, ""]:
         """Distance to the subgoal due at `step`, its mean over the futures; 0 where none is."""

@@ -25,6 +25,7 @@ from mpc.distillation import compiled
 from mpc.environment import Environment
 from mpc.errors import EnvironmentFaultError, LearningError
 from mpc.learning.learner import LearnerSettings, improve, new_learner, surprise
+from mpc.learning.novelty import costs_of, curiosity
 from mpc.learning.storage import load_learned, planning_agent, save_learned
 from mpc.policy import PolicyAgent
 from mpc.random_agent import PinkAgent, RandomAgent
@@ -221,16 +222,14 @@ class Run:
         if decisions * repeat < self.settings.seed_frames or self.learned < 2:
             return {}
         first = int(self.learner.updates) == 0
-        settings = self.settings.learner
-        model = with_normalisers(self.learner.model, known)
-        learner = self.learner._replace(model=model)
-        capacity = 1 << 15
+        settings, capacity = self.settings.learner, 1 << 15
         buffer = Buffer.from_episodes(Episodes(self.environment.spec, tuple(known)), settings.length, capacity=capacity)
         key = jax.random.fold_in(jax.random.key(self.seed), self.learned)
         newest = jnp.float32(fresh / decisions)
-        surprised = float(surprise(model, buffer, newest, jax.random.fold_in(key, 1), length=settings.length))
-        share = min(1.0, max(self.settings.unsurprised, surprised - 1))
-        wanted = self.settings.updates * (decisions if first else share * fresh)
+        surprised = float(surprise(self.learner.model, buffer, newest, jax.random.fold_in(key, 1), length=settings.length))
+        share = 1.0 if first else min(1.0, max(self.settings.unsurprised, surprised - 1))
+        wanted = self.settings.updates * share * (decisions if first else fresh)
+        learner = self.learner._replace(model=with_normalisers(self.learner.model, known, share))
         chosen: dict[str, Any] = {
             "curiosity": jnp.float32(curiosity(known, self.settings.curiosity)),
             "settings": settings,
@@ -301,26 +300,19 @@ def learn(
     return run
 
 
-def with_normalisers(model: Any, episodes: list[Episode]) -> Any:
-    """`model` with observations and costs scaled by their spread, costs never by much less than by their largest."""
-    model = jax.tree.map(lambda leaf: leaf, model)
+def with_normalisers(model: Any, episodes: list[Episode], share: float = 1.0) -> Any:
+    """`model` with observations and costs scaled by their spread, costs never by much less than by their largest.
+
+    Where little is learned, the networks could not follow: the scales go a `share` of the way to there.
+    """
+    before, model = model, jax.tree.map(lambda leaf: leaf, model)
     model.normaliser.fit(np.concatenate([np.asarray(model.spec.flatten(episode.observations)) for episode in episodes]))
     costs = costs_of(episodes)
     scale = max(float(costs.std()), COST_SHARE * float(np.abs(costs).max()))
     model.cost_normaliser.mean[...] = jnp.full((1,), float(costs.mean()), jnp.float32)
     model.cost_normaliser.scale[...] = jnp.full((1,), scale if scale > 0 else 1.0, jnp.float32)
+    if share < 1:
+        for name in ("normaliser", "cost_normaliser"):
+            part = jax.tree.map(lambda old, new: old + share * (new - old), getattr(before, name), getattr(model, name))
+            setattr(model, name, part)
     return model
-
-
-def costs_of(episodes: list[Episode]) -> np.ndarray:
-    """Every cost paid in `episodes`."""
-    return np.concatenate([episode.costs for episode in episodes if episode.costs is not None])
-
-
-def curiosity(episodes: list[Episode], wanted: float) -> float:
-    """What novelty is worth: as much as the costs' deviation falls short of `wanted`, for nothing else tells decisions apart then.
-
-    Nothing where episodes end by themselves: when they do tells them apart too.
-    """
-    ended = any(episode.terminated for episode in episodes)
-    return 0.0 if ended else max(0.0, wanted - float(costs_of(episodes).std()))

@@ -1,7 +1,12 @@
 """Novelty: how seldom memory holds what a decision led to, while rewards are too rare to learn from."""
 
+from collections.abc import Sequence
+
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
+
+from worldmodels.data.episode import Episode
 
 NEAR = 0.1  # mean squared distance, in deviations, at which two states count as half the same
 
@@ -18,3 +23,17 @@ def novelty(states: Float[Array, "B L+1 D"]) -> Float[Array, "B L"]:
     others = 1 - jnp.eye(len(states))[:, None]
     rarity = -jnp.log((kernel * others).mean(-1) + 1e-6)
     return (rarity - rarity.mean()) / (rarity.std() + 1e-3)
+
+
+def costs_of(episodes: Sequence[Episode]) -> np.ndarray:
+    """Every cost paid in `episodes`."""
+    return np.concatenate([episode.costs for episode in episodes if episode.costs is not None])
+
+
+def curiosity(episodes: Sequence[Episode], wanted: float) -> float:
+    """What novelty is worth: as much as the costs' deviation falls short of `wanted`, for nothing else tells decisions apart then.
+
+    Nothing where episodes end by themselves: when they do tells them apart too.
+    """
+    ended = any(episode.terminated for episode in episodes)
+    return 0.0 if ended else max(0.0, wanted - float(costs_of(episodes).std()))
