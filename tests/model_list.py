@@ -19,6 +19,5 @@ MODELS: dict[str, Callable[[], Any]] = {
     "pictures": lambda: worldmodels.JEPA(tiny.PICTURES, **SIZES),
     "quantised-ensemble": lambda: worldmodels.JEPA(tiny.SPEC, noise="quantised", noise_size=3, members=2, **SIZES),
     "translated": lambda: worldmodels.JEPA(tiny.SPEC, noise="gaussian", actions="translated", **SIZES),
-    "periodic-pictures": lambda: worldmodels.JEPA(tiny.BOTH, periodic=True, **SIZES),
-    "both-stack": lambda: worldmodels.JEPA(tiny.BOTH, memory="stack", history=2, **SIZES),
+    "both-stack": lambda: worldmodels.JEPA(tiny.BOTH, memory="stack", history=2, periodic=True, **SIZES),
 }
