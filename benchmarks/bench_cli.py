@@ -100,7 +100,7 @@ def bench_surprise_command(
     tasks: tuple[str, ...] = ("cartpole-swingup", "cheetah-run"),
     methods: tuple[str, ...] = (),
     seeds: tuple[int, ...] = (1,),
-    before: int = 25_000,
+    before: int = 20_000,
     after: int = 10_000,
     json_file: JSONFile = None,
 ) -> None:

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.control_tables import FIXED, PUBLISHED, REFERENCES, SUITE, group_by_accelerator, read_published
+from benchmarks.control_tables import FIXED, PUBLISHED, REFERENCES, SUITE, read_published
 from benchmarks.plots import COLOURS, Axis, Series, draw_lines, drawing, write
 from benchmarks.provenance import ROOT
-from benchmarks.table_text import group, mean_and_interval, short
+from benchmarks.table_text import group, group_by_accelerator, mean_and_interval, short
 
 PICTURES = ROOT / "docs" / "images"
 METHODS = {"planner": "blue", "policy": "orange", "compiled": "green"}

@@ -11,6 +11,7 @@ from scipy import stats
 from benchmarks.table_text import (
     Lines,
     group,
+    group_by_accelerator,
     interval_text,
     markdown,
     mean_and_interval,
@@ -52,18 +53,12 @@ def gymnasium(lines: Lines) -> str:
 
 
 def _tables(lines: Lines, averaged: bool = True) -> str:
+    if not lines:
+        return "*Nothing measured yet.*"
     learned = [line for line in lines if line["method"] not in FIXED]
     fixed = [line for line in lines if line["method"] in FIXED]
     parts = sorted(group_by_accelerator(learned).items(), key=lambda part: -max(line["frames"] for line in part[1]))
     return "\n\n".join(_table(name, [*fixed, *part], averaged) for name, part in parts or [("", fixed)])
-
-
-def group_by_accelerator(lines: Lines) -> dict[str, list[dict]]:
-    """Lines by the accelerator they were measured on, "" for none."""
-    found: dict[str, list[dict]] = {}
-    for line in lines:
-        found.setdefault(line.get("machine", {}).get("accelerator") or "", []).append(line)
-    return found
 
 
 def _table(accelerator: str, lines: Lines, averaged: bool) -> str:

@@ -11,6 +11,7 @@ import sys
 import types
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -94,14 +95,15 @@ def _pytorch_mppi(workload: Workload, model: Model, start) -> Callable[[], Any]:
 def _stable_worldmodel(workload: Workload, model: Model, start, steps: int, starts: int) -> dict[str, Callable[[], Any]]:
     shared = {"num_samples": workload.samples, "n_steps": workload.iterations, "topk": workload.elites}
     shared |= {"var_scale": SPREAD, "device": DEVICE}
-    adam = {"device": DEVICE, "n_steps": steps, "optimizer_cls": torch.optim.Adam, "optimizer_kwargs": {"lr": 0.1}}
+    adam = {"n_steps": steps, "optimizer_cls": torch.optim.Adam, "optimizer_kwargs": {"lr": 0.1}}
     solvers = {
         "cem": _solver("cem").CEMSolver(model=model, **shared),
         "icem": _solver("icem").ICEMSolver(model=model, **shared),
         "mppi": _solver("mppi").MPPISolver(model=model, **shared),
-        "gradient": _solver("gd").GradientSolver(model=model, **adam),
-        f"gradient-{starts}": _solver("gd").GradientSolver(model=model, num_samples=starts, var_scale=SPREAD, **adam),
     }
+    if DEVICE == "cpu":  # on a GPU its starts lie on two devices, and it raises
+        gradient = partial(_solver("gd").GradientSolver, model=model, **adam)
+        solvers |= {"gradient": gradient(), f"gradient-{starts}": gradient(num_samples=starts, var_scale=SPREAD)}
     box = gymnasium.spaces.Box(-1, 1, (1, workload.actions), np.float32)
     settings = SimpleNamespace(horizon=workload.horizon, action_block=1)
 

@@ -26,15 +26,17 @@ MEASURED = (
 
 
 def commit() -> str:
-    """The short git hash of this checkout, with `-dirty` where a Python file differs from it.
+    """The short git hash of this checkout, with `-dirty` where a Python file differs from it; `unknown` outside a checkout.
 
-    Outside a checkout what SAILPLAN_COMMIT says, for code that was sent to another machine without its history, else `unknown`.
+    What SAILPLAN_COMMIT says comes first, for code that was sent to another machine without its history or with an older one.
     """
+    if said := os.environ.get("SAILPLAN_COMMIT"):
+        return said
     if not (ROOT / ".git").exists():
-        return os.environ.get("SAILPLAN_COMMIT", "unknown")
+        return "unknown"
     head = _git("rev-parse", "--short", "HEAD")
     if head is None or head.returncode != 0:
-        return os.environ.get("SAILPLAN_COMMIT", "unknown")
+        return "unknown"
     changed = _git("status", "--porcelain", "--", "*.py")
     return head.stdout.strip() + ("-dirty" if changed is not None and changed.stdout.strip() else "")
 

@@ -23,6 +23,14 @@ def group(lines: Lines, *fields: str) -> dict[tuple[str, ...], list[dict]]:
     return groups
 
 
+def group_by_accelerator(lines: Lines) -> dict[str, list[dict]]:
+    """Lines by the accelerator they were measured on, "" for none."""
+    found: dict[str, list[dict]] = {}
+    for line in lines:
+        found.setdefault(line.get("machine", {}).get("accelerator") or "", []).append(line)
+    return found
+
+
 def mean_and_interval(cell: Lines, metric: str) -> tuple[float | None, float | None]:
     """Mean of `metric` over the lines of a cell and the half-width of its 95 % interval; (None, None) where unmeasured.
 

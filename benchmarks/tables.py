@@ -16,6 +16,7 @@ from benchmarks.results import RESULTS, read_lines
 from benchmarks.table_text import (
     Lines,
     group,
+    group_by_accelerator,
     markdown,
     mean_and_interval,
     number,
@@ -113,6 +114,11 @@ def demo(lines: Lines) -> str:
 
 
 def speed(lines: Lines) -> str:
+    """A table for each kind of machine."""
+    return "\n\n".join(map(_speed, group_by_accelerator(lines).values()))
+
+
+def _speed(lines: Lines) -> str:
     """One row per workload and method: latency, model steps per second, share of the roofline, lead over the peers."""
     rows = []
     for (task, method), cell in sorted(group(lines, "task", "method").items()):
