@@ -7,6 +7,7 @@ from rich.console import Console
 
 from benchmarks import doors, horizons, mazes, planner_bench, results
 from benchmarks import speed as speed_benchmark
+from benchmarks.ablations import bench_ablations
 from benchmarks.control import bench_control, bench_simulator
 from benchmarks.explore import bench_exploration
 from benchmarks.loader import bench_loader
@@ -115,6 +116,25 @@ def bench_surprise_command(
         json_file: write the new lines there too.
     """
     write_lines(json_file, bench_surprise(tasks, methods, seeds, before, after))
+
+
+def bench_ablations_command(
+    tasks: tuple[str, ...] = (),
+    methods: tuple[str, ...] = (),
+    seeds: tuple[int, ...] = (1,),
+    frames: int = 25_000,
+    json_file: JSONFile = None,
+) -> None:
+    """The learning agent without some of its parts, into benchmarks/results/ablations.jsonl; cells that are there are left out.
+
+    Args:
+        tasks: dm_control's short names or Gymnasium ids; cartpole-swingup and walker-walk if not given.
+        methods: whole, reconstruction, reward-only, no-critic, unseeded, mode-1; all if not given.
+        seeds: of the runs.
+        frames: environment steps of each.
+        json_file: write the new lines there too.
+    """
+    write_lines(json_file, bench_ablations(tasks, methods, seeds, frames))
 
 
 def bench_runtime_command(
@@ -275,6 +295,7 @@ Benchmark = (
     | Annotated[None, tyro.conf.subcommand("planners", constructor=bench_planners)]
     | Annotated[None, tyro.conf.subcommand("control", constructor=bench_control_command)]
     | Annotated[None, tyro.conf.subcommand("surprise", constructor=bench_surprise_command)]
+    | Annotated[None, tyro.conf.subcommand("ablations", constructor=bench_ablations_command)]
     | Annotated[None, tyro.conf.subcommand("runtime", constructor=bench_runtime_command)]
     | Annotated[None, tyro.conf.subcommand("training", constructor=bench_training_command)]
     | Annotated[None, tyro.conf.subcommand("loader", constructor=bench_loader_command)]

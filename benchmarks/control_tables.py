@@ -104,6 +104,21 @@ def surprise(lines: Lines) -> str:
     return markdown(heads, rows) + provenance(lines)
 
 
+def ablations(lines: Lines) -> str:
+    """One row per task and variant, beside the whole agent's return."""
+    whole = group([line for line in lines if line["method"] == "whole"], "task")
+    rows = []
+    for (task, method), cell in group(lines, "task", "method").items():
+        ours, reference = (mean_and_interval(each, "return_mean")[0] for each in (cell, whole.get((task,), ())))
+        share = f"{number(100 * ours / reference, 3)} %" if ours is not None and reference else "—"
+        spent = number(mean_and_interval(cell, "minutes")[0], 3)
+        rows.append(
+            [short(task), method, cell[0]["settings"]["without"], plus_minus(cell, "return_mean"), share, spent, str(len(cell))]
+        )
+    heads = ["Task", "Variant", "Without", "Return ± 95 %", "Of the whole's", "Minutes", "Seeds"]
+    return markdown(heads, rows) + provenance(lines)
+
+
 def mean(cells: Sequence[Lines]) -> tuple[float | None, float | None]:
     """Of the tasks' means, and the half-width of its 95 % interval from theirs; None unless every task was measured."""
     found = [mean_and_interval(cell, "return_mean") for cell in cells]

@@ -212,6 +212,7 @@ TABLES: dict[str, Callable[[Lines], str]] = {
     "control": control_tables.control,
     "control-short": control_tables.short_control,
     "surprise": control_tables.surprise,
+    "ablations": control_tables.ablations,
     "control-gymnasium": control_tables.gymnasium,
     "runtime": runtime,
     "mazes": maze_tables.mazes,

@@ -290,6 +290,19 @@ def test_surprise_stands_beside_learning_always():
     ]
 
 
+def test_ablations_stand_beside_the_whole():
+    def line(method, value):
+        made = control_line("cheetah-run", method, 1, value)
+        return {**made, "settings": {"without": f"no {method}"}}
+
+    rows = control_tables.ablations([line("unseeded", 300.0), line("whole", 400.0)])
+    cells = [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows.splitlines() if row.startswith("| cheetah")]
+    assert [cell[1:5] for cell in cells] == [
+        ["unseeded", "no unseeded", "300 ± 5", "75.0 %"],
+        ["whole", "no whole", "400 ± 5", "100 %"],
+    ]
+
+
 def test_the_interquartile_mean_leaves_out_the_quarters_and_resamples_within_tasks():
     cells = [
         [{"return_mean": value} for value in values] for values in ((0.0, 10.0), (20.0, 30.0), (40.0, 50.0), (60.0, 900.0))

@@ -42,6 +42,7 @@ class LearnerSettings:
       learning_rate: of Adam, for all.
       decay: weight of each further step of a window relative to the one before (ρ).
       prediction, variance, covariance, cost, critic, continuation: weights of the model's losses.
+      reconstruction: weight of decoding observations from the predicted latents, the generative alternative; 0 does without.
       target_rate: share of the critic that its slow copy takes over at each update (τ).
       entropy: weight of the policy's entropy, where costs to go are in units of their spread.
       imitation: weight of the squared distance to what planning did of late, in the same units.
@@ -59,6 +60,7 @@ class LearnerSettings:
     prediction: float = 2.0
     variance: float = 1.0
     covariance: float = 0.002
+    reconstruction: float = 0.0
     cost: float = 0.5
     critic: float = 0.1
     continuation: float = 0.1
@@ -145,7 +147,7 @@ def model_losses(
     surprise = -(wanted * jax.nn.log_softmax(logits)).sum(-1).mean(0)
     going_on = optax.sigmoid_binary_cross_entropy(continuation.logit(acted_in, window.actions), window.continues)
     flat = encoded.reshape(-1, encoded.shape[-1])
-    return {
+    losses = {
         "prediction": over_steps(((predicted[:, 1:] - fixed[:, 1:]) ** 2).mean(-1)),
         "variance": variance(flat),
         "covariance": covariance(flat),
@@ -153,7 +155,10 @@ def model_losses(
         "critic": over_steps(surprise),
         "continuation": over_steps(going_on),
         "readout": ((model.readout_head(seen) - truth) ** 2).mean(),
-    }, predicted
+    }
+    if settings.reconstruction:
+        losses["reconstruction"] = ((model.readout_head(predicted) - truth) ** 2).mean()
+    return losses, predicted
 
 
 def open_loop(model: JEPA, first: Float[Array, "B D"], actions: Array) -> Float[Array, "B L+1 D"]:
