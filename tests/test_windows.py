@@ -153,3 +153,13 @@ def test_a_rare_cost_is_drawn_about_as_often_as_the_root_of_its_chance():
     assert abs(float((drawn < 0).mean()) - 0.05) < 0.01
     same = dataclasses.replace(episode, costs=np.full(400, 2.5, np.float32))
     np.testing.assert_array_equal(Buffer.from_episodes(Episodes(SPEC, (same,)), 1).rarity(1)[:400], np.ones(400))
+
+
+def test_a_cost_that_only_ends_of_episodes_have_is_not_all_that_is_drawn():
+    ending = [
+        dataclasses.replace(episode_of(seed, 40), costs=np.r_[np.full(39, -2.0), -1.0].astype(np.float32)) for seed in range(5)
+    ]
+    rarity = np.asarray(Buffer.from_episodes(Episodes(SPEC, tuple(ending)), 3).rarity(3))
+    windows = rarity[: 5 * 38].reshape(5, 38)
+    assert windows[:, -1].sum() / windows.sum() < 0.3
+    assert (windows[:, -1] > 2 * windows[:, 0]).all()

@@ -145,11 +145,10 @@ class Buffer:
 
         Drawn by these weights, costs met with a chance of p are about √p of what is learned from, and p where all are alike.
         """
-        rows = self.starts[:, None] + jnp.arange(length)
-        there = jnp.arange(self.capacity) < self.count
-        first = self.costs[self.starts]
-        mean, deviation = first.mean(where=there), first.std(where=there)
-        return 1 + (jnp.abs(self.costs[rows] - mean) / jnp.maximum(deviation, 1e-6)).max(1)
+        paid = self.costs[self.starts[:, None] + jnp.arange(length)]
+        there = (jnp.arange(self.capacity) < self.count)[:, None]
+        mean, deviation = paid.mean(where=there), paid.std(where=there)
+        return 1 + (jnp.abs(paid - mean) / jnp.maximum(deviation, 1e-6)).max(1)
 
 
 def _filled(episodes: list[Episode], spec: Spec, length: int, capacity: int) -> dict[str, np.ndarray]:
