@@ -22,7 +22,7 @@ from mpc.learning import LearnerSettings, Run, RunSettings
 RESULTS = results.RESULTS / "ablations.jsonl"
 RUNS = Path("runs/ablations")
 TASKS = ("cartpole-swingup", "walker-walk")
-ALONE = {"prediction": 0.0, "variance": 0.0, "covariance": 0.0}  # the joint embedding's own losses
+UNPREDICTED = LearnerSettings(prediction=0.0, variance=0.0, covariance=0.0)  # without the joint embedding's own losses
 console = Console()
 
 
@@ -57,9 +57,9 @@ VARIANTS = {
     "whole": Variant("nothing"),
     "reconstruction": Variant(
         "observations decoded from the predicted latents, instead of predicting encodings",
-        RunSettings(learner=LearnerSettings(**ALONE, reconstruction=2.0)),
+        RunSettings(learner=replace(UNPREDICTED, reconstruction=2.0)),
     ),
-    "reward-only": Variant("no prediction but of costs and the critic", RunSettings(learner=LearnerSettings(**ALONE))),
+    "reward-only": Variant("no prediction but of costs and the critic", RunSettings(learner=UNPREDICTED)),
     "no-critic": Variant("no critic in plans; 12 steps ahead instead of 3", RunSettings(horizon=12), Uncritical),
     "unseeded": Variant("no plans proposed by the policy", RunSettings(proposals=0)),
     "mode-1": Variant("no planning: the policy acts", RunSettings(learner=LearnerSettings(imitation=0.0)), Reacting),

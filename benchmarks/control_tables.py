@@ -69,6 +69,7 @@ def _table(accelerator: str, lines: Lines, averaged: bool) -> str:
         ("Random", lambda task: _chosen(lines, task, "random", 0)),
         ("iCEM on the simulator", lambda task: _chosen(lines, task, "simulator", 0)),
         *((f"Planner, {at:,}", lambda task, at=at: _chosen(lines, task, "planner", at)) for at in frames),
+        *((f"Tree search, {at:,}", lambda task, at=at: _chosen(lines, task, "tree", at)) for at in frames[-1:]),
         *((f"Policy, {at:,}", lambda task, at=at: _chosen(lines, task, "policy", at)) for at in frames[-1:]),
         *((f"Compiled policy, {at:,}", lambda task, at=at: _chosen(lines, task, "compiled", at)) for at in frames[-1:]),
         *((f"{name}, 100,000", lambda task, name=name: published.get((name, task), ())) for name in PUBLISHED),

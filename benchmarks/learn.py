@@ -1,6 +1,7 @@
 """`sailplan learn`: an agent that acts, remembers, learns and plans, with evaluations on unseen seeds as it grows."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,20 +10,26 @@ import tyro
 from rich.console import Console
 
 import mpc
+import planners
 from mpc.learning import LearningProgress, Run, RunSettings
 from mpc.learning import learn as learn_in
+from worldmodels.spec import DiscreteAction
 
 HELD_OUT = 500_000  # first seed of evaluation, far from any episode's
+TREE = planners.TreeSearch(horizon=8, simulations=64, gumbel=0.0, rollout=False)  # nodes are valued by the critic
 console = Console()
 
 
 def evaluations(environment: mpc.Environment, run: Run, episodes: int) -> dict[str, dict[str, Any]]:
     """Planner, the learner's policy and the compiled one on the same unseen seeds: `mpc.evaluate`'s summaries and the returns.
 
-    The better one of the two policies is saved in the run.
+    Where actions are discrete, tree search on what was learned stands beside them. The better one of the two policies is saved in the run.
     """
     rows, policies = {}, {"policy": run.policy_agent(), "compiled": run.compiled_agent()}
-    for name, agent in {"planner": run.planning_agent(), **policies}.items():
+    agents = {"planner": run.planning_agent(), **policies}
+    if isinstance(environment.spec.action, DiscreteAction):
+        agents["tree"] = replace(run.planning_agent(), planner=TREE)
+    for name, agent in agents.items():
         result = mpc.evaluate(environment, agent, episodes=episodes, seed=HELD_OUT)
         rows[name] = {**result.summary(), "returns": np.round(result.returns, 2).tolist()}
     better = max(policies, key=lambda name: rows[name]["return_mean"])

@@ -22,11 +22,12 @@ TINY = {"latent": 8, "hidden": 16, "critic_hidden": 16, "policy_hidden": 16, "ba
 def test_what_is_observed_moves_the_encoder_only_where_it_is_reconstructed(method, reached):
     settings = replace(ablations.VARIANTS[method].settings.learner, **TINY)
     learner, key = new_learner(SPEC, settings), jax.random.key(0)
-    rows = {name: jnp.zeros((settings.batch, settings.length)) for name in ("costs", "continues")}
+    nothing = jnp.zeros((settings.batch, settings.length))
     window = Window(
         observations=jax.random.normal(key, (settings.batch, settings.length + 1, 2)),
         actions=jnp.ones((settings.batch, settings.length, 1)),
-        **rows,
+        costs=nothing,
+        continues=nothing,
     )
     graph, params, rest = nnx.split((learner.model, learner.critic, learner.continuation), nnx.Param, ...)
 
