@@ -240,11 +240,11 @@ def bench_mazes_command(
         seeds: of what is learned, which is kept under runs/mazes. The ways to go are the same for all.
         episodes: ways that each method goes.
         resume: leave out cells that are in the file.
-        picture: draw docs/images/mazes.svg of the first seed, and measure nothing.
+        picture: draw docs/images/mazes.svg of the first seed, and the film mazes.gif, and measure nothing.
         json_file: write the new lines there too.
     """
     if picture:
-        console.print(f"the picture: {draw_mazes(tasks or mazes.TASKS, seed=seeds[0])}")
+        console.print(*draw_mazes(tasks or mazes.TASKS, seed=seeds[0]), sep="\n")
         return
     write_lines(json_file, mazes.bench_mazes(tasks, methods, seeds, episodes, resume=resume))
     console.print(f"the picture: {plot_goals(results.read_lines(mazes.RESULTS))}")
@@ -265,11 +265,11 @@ def bench_doors_command(
         seeds: of what is learned, which is kept under runs/mazes. The ways to go are the same for all.
         episodes: ways that each method goes.
         resume: leave out cells that are in the file.
-        picture: draw docs/images/doors.svg of the first seed, and measure nothing.
+        picture: draw docs/images/doors.svg of the first seed, and the film doors.gif, and measure nothing.
         json_file: write the new lines there too.
     """
     if picture:
-        console.print(f"the picture: {draw_doors(seed=seeds[0])}")
+        console.print(*draw_doors(seed=seeds[0]), sep="\n")
         return
     write_lines(json_file, doors.bench_doors(methods, seeds, episodes, resume=resume))
     console.print(f"the picture: {plot_goals(results.read_lines(mazes.RESULTS))}")

@@ -2,17 +2,20 @@
 
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image, ImageSequence
 
 import mpc
 import worldmodels
 from benchmarks import doors, maze_learning, maze_tables, mazes, results
 from benchmarks.horizons import errors_ahead
 from benchmarks.maze_learning import MazeLearning
-from benchmarks.maze_map import GRID, Maze, cells, distances_to, look_up
+from benchmarks.maze_map import GRID, Maze, Way, cells, distances_to, look_up
+from benchmarks.maze_plot import Course, film_courses, plot_courses
 from benchmarks.maze_results_plot import plot_goals, plot_horizons
 from planners import pytree
 from tests import tiny
@@ -32,6 +35,25 @@ def test_the_way_round_a_wall_is_as_long_as_it_is():
     assert 3.6 < behind < 5.2
     assert float(look_up(to_go, jnp.asarray(U.centre), jnp.asarray(goal))) < 2 / GRID
     assert {tuple(cell) for cell in cells(U)} == {(-1, 1), (0, 1), (1, 1), (1, 0), (-1, -1), (0, -1), (1, -1)}
+
+
+def test_a_film_shows_every_moment_of_the_longest_way(tmp_path):
+    way = Way(0, np.array([-1.0, 1.0]), np.array([1.0, 1.0]))
+    long, short = (
+        Course(way, np.linspace(way.start, way.goal, moments), [np.stack([way.start, way.goal])] * (moments - 1), True)
+        for moments in (5, 3)
+    )
+    path = film_courses([("long", U, long), ("short", U, short)], tmp_path / "film.gif", seconds_per_decision=0.04)
+    with Image.open(path) as film:
+        assert getattr(film, "n_frames", 1) == 5
+        shown = [np.asarray(frame.convert("RGB")).astype(int) for frame in ImageSequence.Iterator(film)]
+    half = shown[0].shape[1] // 2
+    moved = [
+        [bool(np.abs(after - before)[:, side].max() > 60) for side in (slice(half), slice(half, None))]
+        for before, after in pairwise(shown)
+    ]
+    assert moved == [[True, True], [True, True], [True, False], [True, False]]
+    assert plot_courses([("long", U, long)], tmp_path / "still.svg").read_text().startswith("<?xml")
 
 
 def hierarchy() -> tuple[mpc.Hierarchy, worldmodels.Episodes]:
