@@ -20,14 +20,14 @@ from mpc import tasks as library
 from mpc.agent import PlanningAgent
 from mpc.costs import TaskCost, check, cost, goal
 from mpc.critic import Critic
-from mpc.errors import ConfigurationError
+from mpc.errors import ConfigurationError, GoalWarning
+from mpc.goals import REACH, far_from_data
 from mpc.intrinsic import Combined, combine, effort
 from mpc.mixed import MixedAgent
 from mpc.policy import Policy, PolicyAgent
 from planners.names import planner_named
 
 MODES = ("plan", "react", "mixed")
-REACH = 4.0  # standard deviations of the training data: goals further out are brought back to there
 GOAL = "goal"
 
 
@@ -165,16 +165,17 @@ class Configurator:
         """The goal, or the nearest observation within what the data reached, with a warning that tells the distance."""
         spec, normaliser = self.model.spec, self.model.normaliser
         spec.check_observation(wanted)
-        flat = np.asarray(spec.flatten(wanted))
-        away = np.asarray(normaliser(flat))
-        if np.abs(away).max() <= REACH:
+        away = far_from_data(self.model, wanted)
+        if away <= REACH:
             return {key: np.asarray(wanted[key], np.float32) for key in spec.names}
         warnings.warn(
-            f"task {name!r}: its goal is {np.abs(away).max():.1f} standard deviations from what the data show: "
+            f"task {name!r}: its goal is {away:.1f} standard deviations from what the data show: "
             f"the nearest within {REACH:.0f} is sought instead.",
+            GoalWarning,
             stacklevel=4,
         )
-        near = np.asarray(normaliser.inverse(np.clip(away, -REACH, REACH)))
+        scaled = np.asarray(normaliser(np.asarray(spec.flatten(wanted))))
+        near = np.asarray(normaliser.inverse(np.clip(scaled, -REACH, REACH)))
         return {key: np.asarray(value) for key, value in spec.unflatten(near).items()}
 
 

@@ -51,3 +51,7 @@ class ConfigurationError(MPCError):
 
 class HierarchyError(MPCError):
     """Levels, strides and horizons that do not fit each other."""
+
+
+class GoalWarning(UserWarning):
+    """A goal outside what the data ever reached."""

@@ -1,5 +1,6 @@
 """The agent on several levels: one level is the planning agent itself, two go where the upper one wants, bad ones are refused."""
 
+import warnings
 from dataclasses import replace
 
 import jax
@@ -9,6 +10,7 @@ import pytest
 
 import mpc
 import planners
+import worldmodels
 from mpc import costs
 from planners import pytree
 from tests import tiny
@@ -147,6 +149,23 @@ def test_a_task_is_checked_on_the_level_that_pays_it():
     with mpc.Controller(acting, mpc.ControllerSettings(period=tiny.SPEC.seconds_per_step)) as made:
         made.warm_up(repeats=1)
         assert made.step(tiny.observation(), 0.0).status.rung is mpc.Rung.PLAN
+
+
+def test_a_goal_far_from_the_data_is_announced_and_one_within_is_not():
+    model = worldmodels.JEPA(tiny.SPEC, latent=4, hidden=8)
+    model.normaliser.fit(np.array([[-1.0, -1.0], [1.0, 1.0]], np.float32))
+    critic = mpc.TemporalDistance(4, hidden=8)
+
+    def seek(position):
+        shown = {"position": jnp.full(1, position), "velocity": jnp.zeros(1)}
+        cost = mpc.combine(task=(1.0, mpc.TimeToGoal(critic, shown)), effort=(0.1, mpc.effort()))
+        return mpc.HierarchicalAgent(model, cost, mpc.HierarchicalPlanner((PLANNER,)))
+
+    with pytest.warns(mpc.GoalWarning, match=r"9\.0 standard deviations"):
+        seek(9.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        seek(3.0)
 
 
 def test_only_what_a_prediction_covers_beyond_its_steps_is_a_leap():
