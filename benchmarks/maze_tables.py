@@ -52,10 +52,12 @@ def differences(lines: Lines) -> str:
 
 
 def alike(lines: Lines) -> Lines:
-    """The lines without the settings that one level does not have."""
-    return [
-        line | {"settings": {name: value for name, value in line["settings"].items() if name not in UPPER}} for line in lines
-    ]
+    """The lines without the settings that one level does not have; of those that are then of the same cell, the last."""
+    found = {}
+    for line in lines:
+        settings = {name: value for name, value in line["settings"].items() if name not in UPPER}
+        found[line["task"], line["method"], line["seed"], str(sorted(settings.items()))] = line | {"settings": settings}
+    return list(found.values())
 
 
 def each_way(line: dict) -> np.ndarray:

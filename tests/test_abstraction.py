@@ -1,5 +1,6 @@
 """A level on top of a world model: what it sees, that it does not collapse, how far it predicts, and acting by both."""
 
+from dataclasses import replace
 from typing import Any, cast
 
 import jax
@@ -11,6 +12,7 @@ import mpc
 import planners
 import worldmodels
 from mpc.distillation import label
+from mpc.hierarchy import compilation
 from tests import tiny
 
 SIZES: dict[str, Any] = {"latent": 8, "hidden": 16, "head": 16, "expander": 16}
@@ -126,11 +128,41 @@ def test_controller_and_distillation_take_it_as_any_other_agent():
     assert labels.actions.shape == (12, 1) and np.abs(labels.actions).max() <= 1
 
 
+def test_upper_levels_are_compiled_and_their_policies_propose_their_plans():
+    """The task: the upper level's latent. Its policy learns the code that lowers it most, and plans by it alone do as well."""
+    upper = planners.CategoricalCEM(1, samples=32, iterations=1, elites=4)
+    actor = agent(
+        cost=mpc.cost(lambda readout, action, step: readout["position"][0]),
+        planner=mpc.HierarchicalPlanner((planners.RandomShooting(5, samples=8, iterations=1), upper)),
+    )
+    recorded = list(tiny.episodes(count=8, length=40))
+    settings = mpc.DistillationSettings(hidden=32, updates=400)
+    (policy,) = mpc.compile_levels(actor, recorded, settings)
+    above, seen = actor.above(1), compilation.seen_from(actor.upper[0], recorded)
+    assert [len(each) for each in seen] == [8] * 8 and seen[0].actions.dtype == np.int32
+    said = label(above, list(seen), key=jax.random.key(9))
+    chosen = np.asarray(jax.vmap(lambda features: policy(features).mean)(said.features))
+    commonest = np.bincount(np.asarray(said.actions)).max() / len(said.actions)
+    assert (chosen == np.asarray(said.actions)).mean() > max(0.85, commonest + 0.1)
+    few = planners.CategoricalCEM(1, samples=4, iterations=1, elites=2, proposals=2)
+    guided = replace(actor, policies=(policy,), planner=mpc.HierarchicalPlanner((planners.RandomShooting(5, samples=8), few)))
+    state = guided.reset(tiny.observation())
+    decision, state = guided.act(state, tiny.observation(), key=jax.random.key(0))
+    assert np.isfinite(decision.cost)
+    with pytest.raises(mpc.HierarchyError, match="5 steps"):
+        mpc.compile_levels(actor, list(tiny.episodes(count=1, length=3)))
+    with pytest.raises(mpc.HierarchyError, match="level=2"):
+        actor.above(2)
+    with pytest.raises(mpc.HierarchyError, match="2 policies for 1 models"):
+        replace(actor, policies=(policy, policy))
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
         (lambda: agent(planner=planners.CEM(10)), "HierarchicalPlanner"),
         (lambda: agent(upper=()), "2 planners for 1 models"),
+        (lambda: agent(critic=object(), policy=object()), "no critic below is heeded"),
         (lambda: agent(upper=(untrained(worldmodels.JEPA(tiny.SPEC, seed=1, **SIZES)),)), "another model"),
         (lambda: agent(upper=(untrained(lower(), stride=4),)), "stride 4"),
     ],

@@ -226,3 +226,15 @@ def test_what_was_measured_is_drawn_with_a_panel_a_maze(tmp_path):
     ]  # fmt: skip
     text = plot_horizons(ahead, tmp_path / "horizons.svg").read_text()
     assert all(name in text for name in ("UMaze", "level_1", "still", "seconds ahead"))
+
+
+def test_one_seed_measured_under_two_settings_of_the_upper_level_counts_once():
+    line = {
+        "task": "PointMaze_UMaze-v3",
+        "method": "simulator",
+        "seed": 0,
+        "settings": {"episodes": 20, "leaps": 0.0},
+        "minutes": 1,
+    }
+    kept = maze_tables.alike([line, {**line, "settings": {"episodes": 20, "leaps": 8.0}, "minutes": 2}, {**line, "seed": 1}])
+    assert [(one["seed"], one["minutes"]) for one in kept] == [(0, 2), (1, 1)]

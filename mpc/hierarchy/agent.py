@@ -59,16 +59,18 @@ class HierarchicalAgent(PlanningAgent):
 
     Attributes:
       upper: the models above `model`, each made on the one before, as `worldmodels.abstract` does.
-      manner: what the levels below the uppermost pay of their own beside their subgoals, such as `mpc.effort()`; nothing unless given.
+      manner: what the lowest level pays of its own beside its subgoals, such as `mpc.effort()`; nothing unless given.
       distances: for each model of `upper`, (latent reached, latent aimed at) -> scalar: what the level below pays for a missed subgoal,
         such as a `TemporalDistance` learned on that model; the mean squared difference unless given.
       reach: for each model of `upper`, how much of that distance may be missed: subgoals out of reach are replaced (`Level.reach`).
+      policies: for each model of `upper`, a `Policy` that proposes its plans (`mpc.compile_levels`), to planners with `proposals`.
     """
 
     upper: tuple[UpperModel, ...] = ()
     manner: TaskCost | None = None
     distances: tuple[Any, ...] = ()
     reach: tuple[float, ...] = static(default=())
+    policies: tuple[Any, ...] = ()
 
     def __post_init__(self):
         super().__post_init__()
@@ -80,7 +82,11 @@ class HierarchicalAgent(PlanningAgent):
             raise HierarchyError(
                 f"{len(self.planner.planners)} planners for {1 + len(self.upper)} models: expected one each, the lowest level's first."
             )
-        for name in ("distances", "reach"):
+        if self.critic is not None and self.upper:
+            raise HierarchyError(
+                "critic given with upper models: the task is the uppermost level's to pay, no critic below is heeded."
+            )
+        for name in ("distances", "reach", "policies"):
             given = getattr(self, name)
             if given and len(given) != len(self.upper):
                 raise HierarchyError(
@@ -106,7 +112,7 @@ class HierarchicalAgent(PlanningAgent):
         key = jax.random.key(0) if key is None else key
         assert isinstance(self.planner, HierarchicalPlanner)
         planners = self.planner.planners
-        wanted = [self.manner or NoCost()] * len(self.upper) + [self.cost]
+        wanted = [self.manner or NoCost(), *[NoCost()] * (len(self.upper) - 1), self.cost][-1 - len(self.upper) :]
         lowest = PlanningAgent(
             self.model,
             wanted[0],
@@ -122,13 +128,42 @@ class HierarchicalAgent(PlanningAgent):
         for index, model in enumerate(self.upper, 1):
             steps *= model.stride
             own = PlanningAgent(
-                model, wanted[index], planners[index], self.discount**steps, futures=self.futures, risk=self.risk
+                model,
+                wanted[index],
+                planners[index],
+                self.discount**steps,
+                policy=self.policies[index - 1] if self.policies else None,
+                futures=self.futures,
+                risk=self.risk,
             )
             distance = self.distances[index - 1] if self.distances else squared_distance
             problem = own.problem(key=jax.random.fold_in(key, index))
             reach = self.reach[index - 1] if self.reach else math.inf
             levels.append(Level(problem, model.lift, distance, stride=model.stride, reach=reach))
         return HierarchicalProblem(tuple(levels), _example(self.model))
+
+    def above(self, level: int) -> "HierarchicalAgent":
+        """The hierarchy from `level` up, as an agent of its own: 1 is the lowest of `upper`. It chooses that level's abstract actions."""
+        if not 1 <= level <= len(self.upper):
+            raise HierarchyError(f"level={level}: expected 1 to {len(self.upper)}, one of the levels above the lowest.")
+        assert isinstance(self.planner, HierarchicalPlanner)
+        steps = math.prod(model.stride for model in self.upper[:level])
+        replan = self.planner.replan
+        return HierarchicalAgent(
+            self.upper[level - 1],
+            self.cost,
+            HierarchicalPlanner(
+                self.planner.planners[level:], None if replan is None else tuple(wait / steps for wait in replan[level:])
+            ),
+            discount=self.discount**steps,
+            policy=self.policies[level - 1] if self.policies else None,
+            futures=self.futures,
+            risk=self.risk,
+            upper=self.upper[level:],
+            distances=self.distances[level:],
+            reach=self.reach[level:],
+            policies=self.policies[level:],
+        )
 
 
 def _example(model: Any) -> Any:
