@@ -3,6 +3,7 @@
 import json
 import runpy
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def solve(
     if dataset.spec.environment != loaded.spec.environment:
         raise mpc.ConfigurationError(f"{data} is of {dataset.spec.environment}, the model of {loaded.spec.environment}.")
     wanted, own = described(cost, task)
-    body = mpc.Configurator(loaded, costs=own, task=wanted)
+    body = mpc.Configurator(loaded, costs=own, task=wanted, plain=replace(wanted, mode="plan"))
     settings = mpc.ImaginationSettings(updates=updates, discount=min(wanted.discount, 0.99))
 
     def show(report: Any) -> None:
@@ -59,12 +60,12 @@ def solve(
     began = time.perf_counter()
     critic, policy = mpc.imagine(loaded, body.cost("task"), list(dataset), settings, seed=seed, progress=show)
     minutes = (time.perf_counter() - began) / 60
-    agents = {"planner": body.agent("task"), "policy": mpc.PolicyAgent(loaded, policy)}
+    mpc.save_policy(mpc.PolicyAgent(loaded, policy), out / "policy")
+    mpc.save_critic(critic, out / "critic")
+    agents = {"planner": body.agent("plain"), "policy": mpc.PolicyAgent(loaded, policy)}
     body.solve("task", critic, policy)
     agents = {"random": mpc.RandomAgent(loaded.spec), **agents, "planner with critic": body.agent("task")}
     rows = {name: scored(agent, body.cost("task"), loaded, episodes, seed) for name, agent in agents.items()}
-    mpc.save_policy(mpc.PolicyAgent(loaded, policy), out / "policy")
-    mpc.save_critic(critic, out / "critic")
     content = {"cost": cost or str(task), "imagination_minutes": round(minutes, 2), "rows": rows}
     manifest.write_aside(out / "solve.json", json.dumps(content, indent=1).encode())
     table = Table("who acts", "return by this cost", "decision, ms", title=f"{minutes:.1f} minutes of imagination")

@@ -300,6 +300,22 @@ def test_a_subgoal_out_of_reach_gives_its_place_and_the_step_is_known_from_then_
         assert course.states[0, :, 0].tolist() == ([2.0, 2.0, 2.0] if replaced else [2.0, 5.0, 8.0])
 
 
+def test_a_search_that_was_cut_short_replaces_no_subgoal():
+    problem = counting((2,), dynamics=stay)
+    away = replace(
+        problem.levels[1], problem=replace(problem.lowest, dynamics=lambda latent, action, noise: latent + 3.0), reach=2.0
+    )
+    hierarchy: Any = mpc.HierarchicalProblem((problem.levels[0], away), jnp.zeros(1))
+    planner = mpc.HierarchicalPlanner((Clock(2), Clock(2)), (5,))
+    search = planner.begin(hierarchy, jnp.full(1, 4.0), planner.init(hierarchy), key=jax.random.key(0))
+    plan, state = planner.finish(hierarchy, search)
+    assert int(plan.status) == planners.Status.BUDGET_SPENT and not bool(state.courses[0].replaced)
+    for _ in range(planner.planners[0].iterations):
+        search = planner.improve(hierarchy, search)
+    plan, state = planner.finish(hierarchy, search)
+    assert int(plan.status) == planners.Status.SUBGOAL_REPLACED and bool(state.courses[0].replaced)
+
+
 def test_a_subgoal_that_is_near_in_one_of_its_futures_is_within_reach():
     level = replace(counting((1,)).levels[1], distance=straight, reach=1.0)
     states = jnp.asarray([[[0.0], [9.0], [9.0]], [[0.0], [0.5], [9.0]]])

@@ -58,6 +58,7 @@ class HierarchicalSearch:
     lowest: Any
     subgoals: Subgoals | None
     courses: tuple[Course, ...]
+    improved: Array  # iterations of the lowest search
 
 
 @dataclass(frozen=True)
@@ -126,17 +127,20 @@ class HierarchicalPlanner:
             subgoals = self._subgoals(problem, index, courses[index - 1])
         lowest = self._problem(problem, 0, subgoals)
         search = self.planners[0].begin(lowest, latent, state.lowest, elapsed=elapsed, key=key)
-        return HierarchicalSearch(search, subgoals, tuple(courses))
+        return HierarchicalSearch(search, subgoals, tuple(courses), jnp.zeros((), jnp.int32))
 
     def improve(self, problem, search):
         lowest = self.planners[0].improve(self._problem(problem, 0, search.subgoals), search.lowest)
-        return HierarchicalSearch(lowest, search.subgoals, search.courses)
+        return HierarchicalSearch(lowest, search.subgoals, search.courses, search.improved + 1)
 
     def finish(self, problem, search):
         plan, state = self.planners[0].finish(self._problem(problem, 0, search.subgoals), search.lowest)
         if search.subgoals is None:
             return plan, HierarchicalState(state, search.courses)
-        sound = (plan.status == Status.BUDGET_SPENT) | (plan.status == Status.CONVERGED)
+        whole = (
+            search.improved >= self.planners[0].iterations
+        )  # a search that a deadline cut says nothing of what can be reached
+        sound = (whole & (plan.status == Status.BUDGET_SPENT)) | (plan.status == Status.CONVERGED)
         first = _within_reach(problem.levels[1], search.subgoals, plan.latents, search.courses[0], sound)
         courses = (first, *search.courses[1:])
         replaced = jnp.stack([course.replaced for course in courses]).any()
