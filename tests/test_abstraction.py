@@ -129,7 +129,7 @@ def test_controller_and_distillation_take_it_as_any_other_agent():
 
 
 def test_upper_levels_are_compiled_and_their_policies_propose_their_plans():
-    """The task: the upper level's latent. Its policy learns the code that lowers it most, and plans by it alone do as well."""
+    """The task: the upper level's latent. Its policy learns the code that the planner finds, and proposes it."""
     upper = planners.CategoricalCEM(1, samples=32, iterations=1, elites=4)
     actor = agent(
         cost=mpc.cost(lambda readout, action, step: readout["position"][0]),
@@ -146,6 +146,9 @@ def test_upper_levels_are_compiled_and_their_policies_propose_their_plans():
     assert (chosen == np.asarray(said.actions)).mean() > max(0.85, commonest + 0.1)
     few = planners.CategoricalCEM(1, samples=4, iterations=1, elites=2, proposals=2)
     guided = replace(actor, policies=(policy,), planner=mpc.HierarchicalPlanner((planners.RandomShooting(5, samples=8), few)))
+    assert actor.problem().levels[1].problem.proposal is None
+    assert guided.problem().levels[1].problem.proposal is not None
+    assert not seen[0].terminated and seen[0].truncated
     state = guided.reset(tiny.observation())
     decision, state = guided.act(state, tiny.observation(), key=jax.random.key(0))
     assert np.isfinite(decision.cost)

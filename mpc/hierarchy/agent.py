@@ -112,7 +112,9 @@ class HierarchicalAgent(PlanningAgent):
         key = jax.random.key(0) if key is None else key
         assert isinstance(self.planner, HierarchicalPlanner)
         planners = self.planner.planners
-        wanted = [self.manner or NoCost(), *[NoCost()] * (len(self.upper) - 1), self.cost][-1 - len(self.upper) :]
+        wanted: list[TaskCost] = [*(NoCost() for _ in self.upper), self.cost]
+        if self.upper and self.manner is not None:
+            wanted[0] = self.manner
         lowest = PlanningAgent(
             self.model,
             wanted[0],

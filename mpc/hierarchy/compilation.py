@@ -1,10 +1,11 @@
 """Mode-2 compiled into Mode-1, level by level: the policies that propose abstract plans."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from mpc.distillation import DistillationSettings, compiled
 from mpc.errors import HierarchyError
@@ -31,20 +32,21 @@ def compile_levels(
 
 def seen_from(model: UpperModel, episodes: Sequence[Episode]) -> Episodes:
     """Episodes of the level below as `model` lives them: every `stride`-th observation, and the action that says best how it went on."""
-
-    @jax.jit
-    def acted(observations):
-        latents = jax.vmap(model.start)(observations)
-        return jax.vmap(model.infer_action)(latents[:-1], latents[1:])  # type: ignore[attr-defined]
-
     seen = []
     for episode in episodes:
         observations = {name: values[:: model.stride] for name, values in episode.observations.items()}
         steps = len(episode) // model.stride
         if steps:
-            codes = np.asarray(acted({name: jnp.asarray(observations[name]) for name in model.spec.names}))
-            over = len(episode) == steps * model.stride
-            seen.append(Episode(observations, codes, None, episode.terminated and over, True, episode.seed))
+            codes = np.asarray(_acted(model, {name: observations[name] for name in model.spec.names}))
+            ended = episode.terminated and len(episode) == steps * model.stride
+            seen.append(Episode(observations, codes, None, ended, not ended, episode.seed))
     if not seen:
         raise HierarchyError(f"no episode has the {model.stride} steps that one step of a level takes: record longer ones.")
     return Episodes(model.spec, tuple(seen))
+
+
+@jax.jit
+def _acted(model: Any, observations: dict[str, Array]) -> Array:
+    """[T], the action between each of T+1 observations and the next."""
+    latents = jax.vmap(model.start)(observations)
+    return jax.vmap(model.infer_action)(latents[:-1], latents[1:])

@@ -137,9 +137,8 @@ class HierarchicalPlanner:
         plan, state = self.planners[0].finish(self._problem(problem, 0, search.subgoals), search.lowest)
         if search.subgoals is None:
             return plan, HierarchicalState(state, search.courses)
-        whole = (
-            search.improved >= self.planners[0].iterations
-        )  # a search that a deadline cut says nothing of what can be reached
+        # A search that a deadline cut says nothing of what can be reached.
+        whole = search.improved >= self.planners[0].iterations
         sound = (whole & (plan.status == Status.BUDGET_SPENT)) | (plan.status == Status.CONVERGED)
         first = _within_reach(problem.levels[1], search.subgoals, plan.latents, search.courses[0], sound)
         courses = (first, *search.courses[1:])
