@@ -1,12 +1,14 @@
 """`sailplan bench horizons`: how far ahead each level of a maze's hierarchy predicts, into benchmarks/results/horizons.jsonl.
 
 Open loop on episodes that were not learned from, in metres of the position that each level reads out. Level 1 is given the actions
-that were taken. Level 2 is given a code a stride, the one that says best how it went on: log(codes) nats of what happened, no action.
+that were taken. Level 2 is given its own: of what happened in each stride the code that says it best, log(codes) nats and no action.
+`level_2_steered` chooses the code from where it has predicted itself to be, not from where the world was: how near level 2 can be led.
 """
 
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -67,6 +69,7 @@ def errors_ahead(hierarchy: mpc.Hierarchy, episodes: Episodes, seconds: float) -
     said = {
         "level_1": _level_1(hierarchy, seen, actions)[:, :: above.stride],
         "level_2": _level_2(hierarchy, seen[:, :: above.stride]),
+        "level_2_steered": _level_2(hierarchy, seen[:, :: above.stride], steered=True),
         "still": np.broadcast_to(seen[:, :1, :2], (len(seen), strides + 1, 2)),
     }
     times = [round(i * above.spec.seconds_per_step, 3) for i in range(strides + 1)]
@@ -95,18 +98,20 @@ def _level_1(hierarchy: mpc.Hierarchy, seen: Float[Array, "N T O"], actions: Flo
     return jax.vmap(rolled)(seen[:, 0], actions)
 
 
-@jax.jit
-def _level_2(hierarchy: mpc.Hierarchy, seen: Float[Array, "N S+1 O"]) -> Float[Array, "N S+1 2"]:
+@partial(jax.jit, static_argnames="steered")
+def _level_2(hierarchy: mpc.Hierarchy, seen: Float[Array, "N S+1 O"], *, steered: bool = False) -> Float[Array, "N S+1 2"]:
     above = hierarchy.upper[0]
 
     def rolled(seen):
         true = jax.vmap(lambda seen: above.start({"observation": seen}))(seen)
 
-        def step(latent, after):
-            following = above.predict(latent, above.infer_action(latent, after), jnp.zeros(0))
+        def step(latent, pair):
+            before, after = pair
+            code = above.infer_action(latent if steered else before, after)
+            following = above.predict(latent, code, jnp.zeros(0))
             return following, following
 
-        _, latents = jax.lax.scan(step, true[0], true[1:])
+        _, latents = jax.lax.scan(step, true[0], (true[:-1], true[1:]))
         latents = jnp.concatenate([true[:1], latents])
         return jax.vmap(lambda latent: above.readout(latent)["observation"][:2])(latents)
 
