@@ -230,6 +230,7 @@ def bench_mazes_command(
     episodes: int = 20,
     resume: bool = False,
     picture: bool = False,
+    planning: tyro.conf.OmitArgPrefixes[mazes.MazePlanning] = mazes.MazePlanning(),  # noqa: B008
     json_file: JSONFile = None,
 ) -> None:
     """Goals across mazes by one level and by two, into benchmarks/results/mazes.jsonl; needs the mazes extra.
@@ -241,12 +242,13 @@ def bench_mazes_command(
         episodes: ways that each method goes.
         resume: leave out cells that are in the file.
         picture: draw docs/images/mazes.svg of the first seed, and the film mazes.gif, and measure nothing.
+        planning: how both plan.
         json_file: write the new lines there too.
     """
     if picture:
         console.print(*draw_mazes(tasks or mazes.TASKS, seed=seeds[0]), sep="\n")
         return
-    write_lines(json_file, mazes.bench_mazes(tasks, methods, seeds, episodes, resume=resume))
+    write_lines(json_file, mazes.bench_mazes(tasks, methods, seeds, episodes, resume=resume, planning=planning))
     console.print(f"the picture: {plot_goals(results.read_lines(mazes.RESULTS))}")
 
 

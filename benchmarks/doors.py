@@ -24,6 +24,7 @@ from benchmarks import mazes, results
 from benchmarks.door_rooms import Metres, MovesToGoal, Rooms, count_rooms, likeliest, moves_to, nearest
 from benchmarks.maze_learning import RUNS
 from benchmarks.maze_map import FIRST, Maze, Way, cells, distances_to, look_up, maze_of
+from planners.errors import require_positive
 from worldmodels import manifest
 
 TASK = "PointMaze_Door-v0"
@@ -78,7 +79,8 @@ def bench_doors(
 def cell_key(method: str, seed: int, episodes: int, settings: DoorSettings) -> dict[str, Any]:
     """What a line is known by."""
     simulated = method == "simulator"
-    how = {"action_repeat": settings.action_repeat} | asdict(mazes.MazePlanning()) if simulated else asdict(settings)
+    lower = {name: value for name, value in asdict(mazes.MazePlanning()).items() if name not in mazes.UPPER}
+    how = {"action_repeat": settings.action_repeat} | lower if simulated else asdict(settings)
     return {
         "benchmark": "mazes",
         "task": TASK,
@@ -95,6 +97,7 @@ def cell(key: dict[str, Any], ways: list[Way], settings: DoorSettings) -> dict[s
     rooms, minutes = (None, 0.0) if simulated else learned_rooms(key["seed"], settings)
     began, times, seconds, opened = time.perf_counter(), [], [], []
     made = mpc.make(ID, action_repeat=settings.action_repeat, privileged=True) if simulated else environment(settings)
+    clock = mazes.clock_of(made)
     for way in ways:
         made.reset(way.seed)
         opened.append(is_open(made))
@@ -114,6 +117,7 @@ def cell(key: dict[str, Any], ways: list[Way], settings: DoorSettings) -> dict[s
             "decision_ms_mean": float(np.mean(times)),
             "seconds": seconds,
             "open": opened,
+            "clock": clock,
             "learning_minutes": minutes,
             "minutes": round((time.perf_counter() - began) / 60, 2),
         },
@@ -172,6 +176,7 @@ def door_ways(episodes: int) -> list[Way]:
     """The first seeds at which the door is on the shortest way, and the way round is by a tenth the shorter one on average."""
     open_, closed = door_maps()
     (door,) = cells(open_)[~(cells(open_)[:, None] == cells(closed)).all(-1).any(-1)]
+    require_positive(episodes=episodes)
     made, ways = mpc.make(ID), []
     chance = made._env.unwrapped.chance  # type: ignore[attr-defined]
     for seed in count(FIRST):

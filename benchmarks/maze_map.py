@@ -10,6 +10,7 @@ from scipy import ndimage, sparse
 from scipy.sparse.csgraph import dijkstra
 
 import mpc
+from planners.errors import require_positive
 
 GRID = 10  # points a metre
 FIRST = 1_000_000  # seed of the first episode played
@@ -78,6 +79,7 @@ def look_up(distances: Float[Array, "X Y"], centre: Float[Array, " 2"], position
 
 def list_ways(task: str, episodes: int) -> list[Way]:
     """The first seeds whose start and goal lie at least half of the maze's longest way apart."""
+    require_positive(episodes=episodes)
     maze, made = maze_of(task), mpc.make(task)
     middles = cells(maze)
     half = max(distances_to(maze, goal)[tuple(_point(maze, middles).T)].max() for goal in middles) / 2

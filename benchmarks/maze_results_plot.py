@@ -16,7 +16,7 @@ METHODS = {
     "two_level_mean": "green",
     "simulator": "strong",
 }
-LEVELS = {"level_1": "orange", "level_2": "blue", "still": "strong"}
+LEVELS = {"level_1": "orange", "level_2": "blue", "level_2_steered": "green", "still": "strong"}
 
 
 def plot_goals(lines: Sequence[dict], path: Path = PICTURES / "mazes-goals.svg") -> Path:

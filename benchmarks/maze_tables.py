@@ -4,44 +4,68 @@ import numpy as np
 
 from benchmarks.table_text import Lines, group, markdown, mean_and_interval, number, plus_minus, provenance
 
-CLOCKS = {"PointMaze_UMaze-v3": 3.0, "PointMaze_Medium-v3": 6.0, "PointMaze_Large-v3": 8.0, "PointMaze_Door-v0": 4.8}
-"""Seconds until an episode ends."""
 BESIDE = ("one_level", "one_level_critic", "two_level_mean")
 """What two levels are held against."""
-UPPER = ("upper_horizon", "upper_samples", "upper_iterations", "replan", "leaps")
-"""Settings that one level does not have, so that it is the same under any."""
 
 
 def mazes(lines: Lines) -> str:
     """One row per maze and method: goals reached, over seeds, how long it took where they were, and a decision."""
     rows = []
-    for (task, method, _), cell in group(alike(lines), "task", "method", "settings").items():
+    for (task, method, _), cell in group(lines, "task", "method", "settings").items():
         fields = ("seconds_to_goal", "decision_ms_p50", "decision_ms_mean", "learning_minutes")
         seconds, median, mean, learning = (number(mean_and_interval(cell, field)[0]) for field in fields)
         played = f"{len(cell)} × {cell[0]['settings']['episodes']}"
-        rows.append([task, method, plus_minus(cell, "success_rate"), seconds, median, mean, played, learning])
-    headings = ["Maze", "Method", "Goals reached ± 95 %", "Seconds", "Decision p50, ms", "mean, ms", "Seeds × ways"]
+        rows.append(
+            [
+                task,
+                method,
+                _search(cell[0]["settings"]),
+                plus_minus(cell, "success_rate"),
+                seconds,
+                median,
+                mean,
+                played,
+                learning,
+            ]
+        )
+    headings = ["Maze", "Method", "Search", "Goals reached ± 95 %", "Seconds", "Decision p50, ms", "mean, ms", "Seeds × ways"]
     return markdown([*headings, "Minutes to learn"], sorted(rows)) + provenance(lines)
+
+
+def _search(settings: dict) -> str:
+    """Horizon, samples and iterations of the search for actions; of two levels the upper one's too, and what is unusual there."""
+    upper = settings.get("upper_horizon", settings.get("moves")) if "stride" in settings else None
+    searches = [(settings["horizon"] if upper is None else 2 * settings["stride"], settings["samples"], settings["iterations"])]
+    searches += [] if upper is None else [(upper, settings["upper_samples"], settings["upper_iterations"])]
+    words = [" × ".join(map(str, search)) for search in searches]
+    words += ["no Leaps"] if settings.get("leaps") == 0 else []
+    words += [f"reach {settings['reach']:g}"] if settings.get("reach") is not None else []
+    return ", ".join(words)
 
 
 def differences(lines: Lines) -> str:
     """One row per maze and method beside two levels: what these reach more and save on the same ways, by seeds and by ways.
 
-    Over seeds the interval is of what was learned, on these ways; over ways, of the means over these seeds.
+    Over seeds the interval is of what was learned, on these ways; over ways, of the means over these seeds. Of two levels that were
+    measured under several settings those count that were measured on most.
     """
     rows = []
-    for (task, _), cells in group(alike(lines), "task", "settings").items():
-        found = {(line["method"], line["seed"]): line for line in cells}
-        for other in BESIDE:
-            seeds = sorted(seed for method, seed in found if method == "two_level" and (other, seed) in found)
-            if seeds:
-                more = [each_way(found["two_level", seed]) - each_way(found[other, seed]) for seed in seeds]
+    for (task,), cells in group(lines, "task").items():
+        searches = group(cells, "method", "settings")
+        of_two = [cell for (method, _), cell in searches.items() if method == "two_level"]
+        usual = max(of_two, key=lambda cell: sum(len(line["seconds"]) for line in cell), default=[])
+        for (method, _), others in searches.items():
+            pairs = [(two, one) for two in usual for one in others if two["seed"] == one["seed"]]
+            pairs = [(two, one) for two, one in pairs if len(two["seconds"]) == len(one["seconds"])]
+            if method in BESIDE and pairs:
+                more = [each_way(two) - each_way(one) for two, one in pairs]
                 by_seeds, by_ways = np.mean(more, 1), np.mean(more, 0)
                 figures = [_mean(by, column, sign) for column, sign in ((0, 1), (1, -1)) for by in (by_seeds, by_ways)]
-                rows.append([task, other, *figures, f"{len(seeds)} × {len(by_ways)}"])
+                rows.append([task, method, _search(others[0]["settings"]), *figures, f"{len(pairs)} × {len(by_ways)}"])
     headings = [
         "Maze",
         "Two levels beside",
+        "Its search",
         "Goals more, by seeds",
         "by ways",
         "Seconds saved, by seeds",
@@ -51,18 +75,9 @@ def differences(lines: Lines) -> str:
     return markdown(headings, sorted(rows)) + provenance(lines)
 
 
-def alike(lines: Lines) -> Lines:
-    """The lines without the settings that one level does not have; of those that are then of the same cell, the last."""
-    found = {}
-    for line in lines:
-        settings = {name: value for name, value in line["settings"].items() if name not in UPPER}
-        found[line["task"], line["method"], line["seed"], str(sorted(settings.items()))] = line | {"settings": settings}
-    return list(found.values())
-
-
 def each_way(line: dict) -> np.ndarray:
     """[W, 2], whether each way's goal was reached, and the seconds it took: until the clock runs out where it was not."""
-    clock = CLOCKS[line["task"]]
+    clock = line["clock"]
     return np.array([[taken is not None, clock if taken is None else taken] for taken in line["seconds"]], float)
 
 

@@ -24,6 +24,15 @@ RESULTS = results.RESULTS / "mazes.jsonl"
 REACHED = 0.45  # metres, the environment's own
 TASKS = ("PointMaze_UMaze-v3", "PointMaze_Medium-v3", "PointMaze_Large-v3")
 METHODS = ("one_level", "one_level_critic", "two_level", "simulator")
+UPPER = (
+    "upper_horizon",
+    "upper_samples",
+    "upper_iterations",
+    "replan",
+    "leaps",
+    "reach",
+)  # settings that one level does not have
+FOREVER = 1_000  # decisions, where the environment sets no limit
 console = Console()
 
 
@@ -35,6 +44,7 @@ class MazePlanning:
       horizon, samples, iterations: of one level. The lower of two looks two strides ahead, half as far.
       upper_horizon, upper_samples, upper_iterations: of the upper level, which plans anew every `replan` decisions.
       leaps: weight of the steps that an upper prediction covers beyond its stride: as many as there are strides to save them in.
+      reach: decisions by which a subgoal may be missed before it is replaced; None replaces none.
     """
 
     horizon: int = 20
@@ -45,6 +55,7 @@ class MazePlanning:
     upper_iterations: int = 4
     replan: int = 4
     leaps: float = 8.0
+    reach: float | None = None
 
 
 def bench_mazes(
@@ -77,11 +88,12 @@ def cell_key(
     """What a line is known by."""
     simulated = method == "simulator"
     data = {"action_repeat": learning.action_repeat} if simulated else asdict(learning)
+    how = {name: value for name, value in asdict(planning).items() if method == "two_level" or name not in UPPER}
     return {
         "benchmark": "mazes",
         "task": task,
         "method": method,
-        "settings": {"episodes": episodes} | data | asdict(planning),
+        "settings": {"episodes": episodes} | data | how,
         "seed": 0 if simulated else seed,
         "frames": 0 if simulated else learning.frames,
     }
@@ -98,7 +110,7 @@ def cell(key: dict[str, Any], ways: list[Way], learning: MazeLearning, planning:
         if simulated
         else environment(task, learning.action_repeat)
     )
-    seconds = []
+    seconds, clock = [], clock_of(made)
     for way in ways:
         agent = (
             simulated_agent(made, maze_of(task), way, planning)
@@ -119,10 +131,16 @@ def cell(key: dict[str, Any], ways: list[Way], learning: MazeLearning, planning:
             "decision_ms_p50": float(np.median(times)),
             "decision_ms_mean": float(np.mean(times)),
             "seconds": seconds,
+            "clock": clock,
             "learning_minutes": minutes,
             "minutes": round((time.perf_counter() - began) / 60, 2),
         },
     )
+
+
+def clock_of(made: mpc.Environment) -> float:
+    """Seconds until an episode ends."""
+    return round((made.decisions_per_episode or FOREVER) * made.spec.seconds_per_step, 3)
 
 
 def searching(horizon: int, planning: MazePlanning) -> planners.ICEM:
@@ -151,7 +169,10 @@ def make_agent(method: str, hierarchy: mpc.Hierarchy, way: Way, planning: MazePl
     critic = hierarchy.distances[1]
     leaps = mpc.Leaps(critic, hierarchy.upper[0].stride)
     cost = mpc.combine(task=(1.0, mpc.TimeToGoal(critic, shown)), leaps=(planning.leaps, leaps))
-    return mpc.HierarchicalAgent(hierarchy.model, cost, planner, upper=hierarchy.upper, distances=hierarchy.distances[1:])
+    reach = () if planning.reach is None else (planning.reach,)
+    return mpc.HierarchicalAgent(
+        hierarchy.model, cost, planner, upper=hierarchy.upper, distances=hierarchy.distances[1:], reach=reach
+    )
 
 
 def corridor(readout, action, step, distances, centre):
@@ -175,7 +196,7 @@ def play(
     observation = made.reset(way.seed)
     state = agent.reset(observation)
     places, states = [], []
-    for step in range(made.decisions_per_episode or 1_000):
+    for step in range(made.decisions_per_episode or FOREVER):
         places.append(position(observation))
         began = time.perf_counter()
         decision, state = agent.act(state, observation, key=jax.random.fold_in(jax.random.key(way.seed), step))

@@ -21,7 +21,7 @@ from mpc.agent import PlanningAgent
 from mpc.costs import TaskCost, check, cost, goal
 from mpc.critic import Critic
 from mpc.errors import ConfigurationError, GoalWarning
-from mpc.goals import REACH, far_from_data
+from mpc.goals import far_from_data
 from mpc.intrinsic import Combined, combine, effort
 from mpc.mixed import MixedAgent
 from mpc.policy import Policy, PolicyAgent
@@ -165,17 +165,16 @@ class Configurator:
         """The goal, or the nearest observation within what the data reached, with a warning that tells the distance."""
         spec, normaliser = self.model.spec, self.model.normaliser
         spec.check_observation(wanted)
-        away = far_from_data(self.model, wanted)
-        if away <= REACH:
+        far = far_from_data(self.model, wanted)
+        if far is None:
             return {key: np.asarray(wanted[key], np.float32) for key in spec.names}
         warnings.warn(
-            f"task {name!r}: its goal is {away:.1f} standard deviations from what the data show: "
-            f"the nearest within {REACH:.0f} is sought instead.",
+            f"task {name!r}: its goal is out of the data's reach by {far.away:.1f} standard deviations ({far.words}): "
+            "the nearest within is sought instead.",
             GoalWarning,
             stacklevel=4,
         )
-        scaled = np.asarray(normaliser(np.asarray(spec.flatten(wanted))))
-        near = np.asarray(normaliser.inverse(np.clip(scaled, -REACH, REACH)))
+        near = np.clip(np.asarray(spec.flatten(wanted)), normaliser.low[...], normaliser.high[...])
         return {key: np.asarray(value) for key, value in spec.unflatten(near).items()}
 
 

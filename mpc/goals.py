@@ -2,24 +2,40 @@
 
 import warnings
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.core import Tracer
 
 from mpc.errors import GoalWarning
+from worldmodels.diagnostics.trials import component_names
 
-REACH = 4.0  # standard deviations of the training data
+REACH = 0.25  # standard deviations of the training data beyond the range of what they show
 
 
-def far_from_data(model: Any, wanted: Mapping[str, Any]) -> float:
-    """How far a goal observation is from the mean of what `model` learned from: of its components the largest, in standard deviations.
+class Far(NamedTuple):
+    """How a goal lies outside of the data: by so many standard deviations, and in words what of it lies furthest out."""
 
-    0 for models that do not normalise, and for what is not a number (images).
+    away: float
+    words: str
+
+
+def far_from_data(model: Any, wanted: Mapping[str, Any]) -> Far | None:
+    """How far a goal observation is outside the range of what `model` learned from; None for one that is not, give or take `REACH`.
+
+    Of its components the one furthest out counts. None too for models that do not normalise, and for what is not a number (images).
     """
     normaliser, flat = getattr(model, "normaliser", None), np.asarray(model.spec.flatten(wanted))
-    return 0.0 if normaliser is None or not flat.size else float(np.abs(np.asarray(normaliser(flat))).max())
+    if normaliser is None or not flat.size:
+        return None
+    outside = np.asarray(normaliser.outside(flat))
+    worst = int(outside.argmax())
+    if outside[worst] <= REACH:
+        return None
+    low, high = (float(edge[...][worst]) for edge in (normaliser.low, normaliser.high))
+    name = component_names(model.spec)[worst]
+    return Far(float(outside[worst]), f"{name}={flat[worst]:.3g}, where the data show {low:.3g} to {high:.3g}")
 
 
 def goals_of(cost: Any) -> Iterator[Mapping[str, Any]]:
@@ -31,14 +47,14 @@ def goals_of(cost: Any) -> Iterator[Mapping[str, Any]]:
 
 
 def warn_of_far_goals(model: Any, cost: Any) -> None:
-    """A `GoalWarning` for each goal of `cost` that is further than `REACH` from the data; silent inside `jit`."""
+    """A `GoalWarning` for each goal of `cost` that is outside of the data; silent inside `jit`."""
     for wanted in goals_of(cost):
         if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((wanted, model))):
             return
-        away = far_from_data(model, wanted)
-        if away > REACH:
+        far = far_from_data(model, wanted)
+        if far is not None:
             warnings.warn(
-                f"the goal is {away:.1f} standard deviations from what the data show; beyond {REACH:.0f} no level knows the way. "
+                f"the goal is out of the data's reach by {far.away:.1f} standard deviations ({far.words}): no level knows the way. "
                 "Choose a nearer goal, or collect data there.",
                 GoalWarning,
                 stacklevel=4,

@@ -98,10 +98,19 @@ def learn_distance(
     seed: int = 0,
     progress: Callable[[DistanceProgress], None] | None = None,
 ) -> TemporalDistance:
-    """The distance between features of the frozen `model`, in its steps, from episodes of the same environment."""
+    """The distance between features of the frozen `model`, in decisions of the episodes, which are of the same environment.
+
+    Raises `CostError` for no episodes, or for such as do not show what the model observes.
+    """
     settings = settings or DistanceSettings()
     if not len(episodes):
         raise CostError("there is no episode to learn a distance from: collect some first.")
+    for name, shape in model.spec.observation:
+        shown = {each: values.shape[1:] for each, values in episodes[0].observations.items()}
+        if shown.get(name) != shape:
+            raise CostError(
+                f"the episodes show {shown}, the model observes {dict(model.spec.observation)}: learn from such episodes."
+            )
     seen = {name: np.concatenate([episode.observations[name] for episode in episodes]) for name in model.spec.names}
     features = jax.jit(jax.vmap(lambda observation: model.features(model.start(observation))))(seen)
     last = np.cumsum([len(episode) + 1 for episode in episodes]) - 1
@@ -178,6 +187,10 @@ class Leaps:
     A level that predicts far may predict through a wall; the critic knows the way round. Beside a task, keeps subgoals reachable:
 
         mpc.combine(task=(1.0, mpc.TimeToGoal(critic, goal)), leaps=(8.0, mpc.Leaps(critic, above.stride)))
+
+    Attributes:
+      critic: learned on the level that pays.
+      steps: as the critic counts them, in decisions: the level's stride, times all strides below it.
     """
 
     critic: TemporalDistance

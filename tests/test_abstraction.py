@@ -14,6 +14,7 @@ import worldmodels
 from mpc.distillation import label
 from mpc.hierarchy import compilation
 from tests import tiny
+from worldmodels import abstraction
 
 SIZES: dict[str, Any] = {"latent": 8, "hidden": 16, "head": 16, "expander": 16}
 SMALL: dict[str, Any] = {"latent": 4, "hidden": 16, "head": 16, "expander": 16}
@@ -24,8 +25,7 @@ def lower() -> worldmodels.JEPA:
 
 
 def untrained(below, stride: int = 5, seed: int = 0, **settings) -> worldmodels.Abstraction:
-    size = below.features(below.start(tiny.observation())).shape[0]
-    spec = worldmodels.Spec("tiny/above", (("below", (size,)),), worldmodels.ContinuousAction((), ()))
+    spec = abstraction.spec_above(below, stride)
     settings = {**SMALL, "noise": "quantised", "noise_size": 6, "actions": "latent", **settings}
     return worldmodels.Abstraction(below, worldmodels.JEPA(spec, seed=seed, **settings), stride)
 

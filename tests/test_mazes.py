@@ -1,6 +1,6 @@
 """The maze benchmark: maps with known ways, errors ahead of known models, cells that resume, a hierarchy in one folder."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import pairwise
 
@@ -10,8 +10,9 @@ import pytest
 from PIL import Image, ImageSequence
 
 import mpc
+import planners
 import worldmodels
-from benchmarks import doors, maze_learning, maze_tables, mazes, results
+from benchmarks import doors, maze_learning, maze_map, maze_tables, mazes, results
 from benchmarks.horizons import errors_ahead
 from benchmarks.maze_learning import MazeLearning
 from benchmarks.maze_map import GRID, Maze, Way, cells, distances_to, look_up
@@ -63,6 +64,29 @@ def hierarchy() -> tuple[mpc.Hierarchy, worldmodels.Episodes]:
     above = worldmodels.abstract(model, episodes, 2, settings, codes=4, latent=4, hidden=16, updates=2)
     distances = tuple(mpc.TemporalDistance(size, hidden=16, seed=size) for size in (8, 4))
     return mpc.Hierarchy(model, (above,), distances), episodes
+
+
+@pytest.mark.slow
+def test_levels_that_were_not_made_on_each_other_are_not_saved_and_damage_is_found(tmp_path):
+    saved, episodes = hierarchy()
+    (above,) = saved.upper
+    other = worldmodels.JEPA(episodes.spec, latent=8, hidden=16, seed=9)
+    for wrong, words in (
+        (saved._replace(model=other), "another model"),
+        (saved._replace(model=other, upper=(replace(above, lower=other),)), "the one that it was trained on"),
+        (saved._replace(upper=(replace(above, stride=3),)), "at the stride"),
+        (saved._replace(distances=saved.distances[::-1]), r"\[4, 8\] features"),
+    ):
+        with pytest.raises(mpc.HierarchyError, match=words):
+            mpc.save_hierarchy(wrong, tmp_path / "levels")
+    assert not (tmp_path / "levels").exists()
+    planner = mpc.HierarchicalPlanner((planners.RandomShooting(6, samples=8), planners.CategoricalCEM(2, samples=8, elites=2)))
+    cost = mpc.cost(lambda readout, action, step: readout["position"][0])
+    with pytest.raises(mpc.HierarchyError, match="at the stride"):
+        mpc.HierarchicalAgent(saved.model, cost, planner, upper=(replace(above, stride=3),))
+    mpc.HierarchicalAgent(saved.model, cost, planner, upper=(above,))
+    with pytest.raises(mpc.CostError, match="the model observes"):
+        mpc.learn_distance(saved.model, tiny.episodes(tiny.POSITION))
 
 
 @pytest.mark.slow
@@ -118,6 +142,29 @@ class Stays(Point):
         return latent
 
 
+@pytree
+class Codes(Stays):
+    """Above it: a code says which way a step of five goes, and only it; steps taken from elsewhere are told as if from here."""
+
+    def infer_action(self, latent, following):
+        return (following[0] > latent[0]).astype(jnp.int32)
+
+    def predict(self, latent, action, noise):
+        return latent.at[0].add(jnp.where(action == 1, 1.0, -1.0))
+
+
+def test_codes_tell_what_happened_and_steered_ones_lead_back_to_it():
+    track = np.interp(
+        np.arange(16), [0, 5, 10, 15], [0.0, 0.4, 0.8, 1.2]
+    )  # three small steps forward, each told as one of a metre
+    seen = np.zeros((16, 4), np.float32)
+    seen[:, 0] = track
+    piece = worldmodels.Episode({"observation": seen}, np.zeros((15, 2), np.float32), None, False, True, 0)
+    errors = errors_ahead(mpc.Hierarchy(Point(), (Codes(),)), worldmodels.Episodes(POINT, (piece,)), 1.5)  # type: ignore[arg-type]
+    assert list(errors["level_2"].values()) == pytest.approx([0.0, 0.6, 1.2, 1.8], abs=1e-5)  # +, +, +: three metres
+    assert list(errors["level_2_steered"].values()) == pytest.approx([0.0, 0.6, 0.8, 0.2], abs=1e-5)  # +, then - from 1, then +
+
+
 def test_errors_ahead_are_those_of_the_level_that_predicts():
     random, pieces = np.random.default_rng(0), []
     for _ in range(2):
@@ -155,7 +202,9 @@ def test_measured_cells_are_left_out_and_the_simulator_is_measured_once(monkeypa
     assert measure(resume=True) == []
     other = measure(resume=True, learning=MazeLearning(codes=4))  # other settings, other cells; the simulator learns nothing
     assert [(line["method"], line["seed"]) for line in other] == [("two_level", 1), ("two_level", 2)]
-    assert "| here | two_level | 0.50 ± 0.00 |" in maze_tables.mazes(results.read_lines(mazes.RESULTS)[:3])
+    assert "| here | two_level | 10 × 128 × 3, 8 × 128 × 4 | 0.50 ± 0.00 |" in maze_tables.mazes(
+        results.read_lines(mazes.RESULTS)[:3]
+    )
 
 
 @pytest.mark.slow
@@ -184,8 +233,9 @@ def line(task, method, seed, seconds):
         "task": task,
         "method": method,
         "seed": seed,
-        "settings": {"leaps": len(method)},  # of the upper level alone, does not set methods apart
+        "settings": asdict(mazes.MazePlanning()) | (asdict(MazeLearning()) if method == "two_level" else {}),
         "seconds": seconds,
+        "clock": 8.0,
         "success_rate": len(reached) / len(seconds),
     }
 
@@ -201,17 +251,17 @@ def test_two_levels_are_held_against_each_method_seed_by_seed_and_a_miss_lasts_u
     rows = [[cell.strip() for cell in row.split("|")[2:-1]] for row in maze_tables.differences(lines).splitlines()[2:]]
     # By seeds 0.5 and 1 more, by ways too: half the distance between two values times t(0.975, 1) = 12.71. Seconds: 2.5 and 5.5, 3 and 5.
     assert rows == [
-        ["one_level", "0.75 ± 3.18", "0.75 ± 3.18", "4 ± 19", "4 ± 13", "2 × 2"],
-        ["one_level_critic", "0", "0.00 ± 0.00", "-0.500", "-0.50 ± 6.35", "1 × 2"],
+        ["one_level", "20 × 128 × 3", "0.75 ± 3.18", "0.75 ± 3.18", "4 ± 19", "4 ± 13", "2 × 2"],
+        ["one_level_critic", "20 × 128 × 3", "0", "0.00 ± 0.00", "-0.500", "-0.50 ± 6.35", "1 × 2"],
     ]
 
 
-def test_the_clocks_are_the_environments_own():
+@pytest.mark.parametrize(("task", "seconds"), [("PointMaze_UMaze-v3", 3.0), ("PointMaze_Large-v3", 8.0), (doors.ID, 4.8)])
+def test_the_clock_is_the_environments_own(task, seconds):
     pytest.importorskip("gymnasium_robotics")
-    for task, seconds in maze_tables.CLOCKS.items():
-        made = mpc.make(doors.ID if task == doors.TASK else task)
-        assert (made.decisions_per_episode or 0) * made.spec.seconds_per_step == pytest.approx(seconds)
-        made.close()
+    made = mpc.make(task, action_repeat=4)
+    assert mazes.clock_of(made) == pytest.approx(seconds)
+    made.close()
 
 
 def test_what_was_measured_is_drawn_with_a_panel_a_maze(tmp_path):
@@ -228,13 +278,34 @@ def test_what_was_measured_is_drawn_with_a_panel_a_maze(tmp_path):
     assert all(name in text for name in ("UMaze", "level_1", "still", "seconds ahead"))
 
 
-def test_one_seed_measured_under_two_settings_of_the_upper_level_counts_once():
-    line = {
-        "task": "PointMaze_UMaze-v3",
-        "method": "simulator",
-        "seed": 0,
-        "settings": {"episodes": 20, "leaps": 0.0},
-        "minutes": 1,
+def test_each_search_of_one_level_is_a_row_beside_the_usual_two_levels():
+    task = "PointMaze_Large-v3"
+    further = {**line(task, "one_level", 1, [2.0, 2.0]), "settings": asdict(mazes.MazePlanning(horizon=40))}
+    without = {
+        **line(task, "two_level", 1, [None, None]),
+        "settings": asdict(MazeLearning()) | asdict(mazes.MazePlanning(leaps=0.0)),
     }
-    kept = maze_tables.alike([line, {**line, "settings": {"episodes": 20, "leaps": 8.0}, "minutes": 2}, {**line, "seed": 1}])
-    assert [(one["seed"], one["minutes"]) for one in kept] == [(0, 2), (1, 1)]
+    lines = [
+        without,
+        *(line(task, "two_level", seed, [2.0, 2.0]) for seed in (1, 2)),
+        line(task, "one_level", 1, [2.0, None]),
+        further,
+    ]
+    rows = [[cell.strip() for cell in row.split("|")[3:5]] for row in maze_tables.differences(lines).splitlines()[2:]]
+    assert rows == [["20 × 128 × 3", "0.500"], ["40 × 128 × 3", "0"]]
+
+
+@pytest.mark.parametrize("listed", [lambda: maze_map.list_ways("PointMaze_UMaze-v3", 0), lambda: doors.door_ways(0)])
+def test_no_ways_are_refused(listed):
+    pytest.importorskip("gymnasium_robotics")
+    with pytest.raises(planners.PlannerError, match="episodes=0"):
+        listed()
+
+
+def test_one_level_is_known_by_its_own_settings_alone():
+    keys = [
+        mazes.cell_key("here", method, 1, 4, MazeLearning(), planning)
+        for method in ("one_level", "two_level", "simulator")
+        for planning in (mazes.MazePlanning(), mazes.MazePlanning(leaps=0.0, reach=5.0))
+    ]
+    assert [keys[i] == keys[i + 1] for i in (0, 2, 4)] == [True, False, True]

@@ -8,6 +8,7 @@ Codes, because they need no second network and bound an action thrice: it carrie
 spell out the next state; which one happened is found exactly, by trying all; and every one of them leads where data have led.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,6 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from worldmodels.data.episode import Episode, Episodes
@@ -42,6 +44,17 @@ class Abstraction:
     lower: WorldModel
     model: JEPA
     stride: int
+
+    def check(self) -> None:
+        """Raise `SpecError` unless `model` was trained on these weights of `lower` at this stride; silent inside `jit`."""
+        if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(self)):
+            return
+        expected = spec_above(self.lower, self.stride)
+        if self.model.spec != expected:
+            raise SpecError(
+                f"a model of {_seen(self.model.spec)} on one that shows {_seen(expected)}: expected the one that it was trained on, "
+                "at the stride that it was trained with. Make both by worldmodels.abstract, or load them by mpc.load_hierarchy."
+            )
 
     @property
     def spec(self) -> Spec:
@@ -146,14 +159,13 @@ def abstract_episodes(lower: Any, episodes: Episodes | Any, stride: int) -> Epis
     given: Spec = episodes.spec
     if given.observation != lower.spec.observation:
         raise DataError(f"the episodes show {given.observation}, the model below observes {lower.spec.observation}.")
-    every = stride * round(lower.spec.seconds_per_step / given.seconds_per_step)
-    spec = Spec(
-        f"{given.environment}/every-{every}",
-        ((BELOW, (_size(lower),)),),
-        ContinuousAction((), ()),
-        given.action_repeat * every,
-        given.seconds_per_step * every,
-    )
+    every = stride * lower.spec.seconds_per_step / given.seconds_per_step
+    if round(every) < 1 or abs(every - round(every)) > 1e-3:
+        raise DataError(
+            f"the episodes have {given.seconds_per_step:g} s a decision, the model below {lower.spec.seconds_per_step:g} s: expected "
+            f"decisions of which {stride} of its steps are a whole number."
+        )
+    spec, every = spec_above(lower, stride), round(every)
     look = jax.jit(lambda lower, observations: jax.vmap(lambda seen: lower.features(lower.start(seen)))(observations))
     pieces = [
         piece for episode in episodes for piece in _strided(episode, np.asarray(look(lower, dict(episode.observations))), every)
@@ -161,6 +173,26 @@ def abstract_episodes(lower: Any, episodes: Episodes | Any, stride: int) -> Epis
     if not pieces:
         raise DataError(f"no episode of {len(episodes)} is as long as one step of {every} decisions: collect longer ones.")
     return Episodes(spec, tuple(pieces))
+
+
+def spec_above(lower: Any, stride: int) -> Spec:
+    """What a model sees that stands on `lower`; the environment's name ends in a fingerprint of its weights."""
+    below: Spec = lower.spec
+    return Spec(
+        f"{below.environment}/every-{stride} of {_fingerprint(lower)}",
+        ((BELOW, (_size(lower),)),),
+        ContinuousAction((), ()),
+        below.action_repeat * below.action_block * stride,
+        below.seconds_per_step * stride,
+    )
+
+
+def _fingerprint(model: Any) -> str:
+    """Of all weights, eight hex digits."""
+    sha = hashlib.sha256()
+    for leaf in jax.tree.leaves(model):
+        sha.update(np.ascontiguousarray(leaf).tobytes())
+    return sha.hexdigest()[:8]
 
 
 def _strided(episode: Episode, latents: np.ndarray, every: int) -> Iterator[Episode]:
@@ -173,6 +205,10 @@ def _strided(episode: Episode, latents: np.ndarray, every: int) -> Iterator[Epis
         paid = None if episode.costs is None else episode.costs[first : first + steps * every].reshape(steps, every).sum(1)
         ends = episode.terminated and first + steps * every == len(episode)
         yield Episode({BELOW: seen}, np.zeros((steps, 0), np.float32), paid, ends, not ends, episode.seed)
+
+
+def _seen(spec: Spec) -> str:
+    return f"{spec.environment} ({dict(spec.observation).get(BELOW)}, {spec.seconds_per_step:g} s a step)"
 
 
 def _size(lower: Any) -> int:

@@ -13,7 +13,7 @@ from mpc.controller import programs
 from mpc.controller.clocks import settle
 from mpc.controller.configuring import Configuration
 from mpc.controller.controller import ControlDecision, Timing
-from mpc.controller.deciding import DAMAGED, SYMPTOMS
+from mpc.controller.deciding import DAMAGED, REPLACED, SYMPTOMS
 from mpc.controller.robot import Course, Look, Rules
 from mpc.controller.searching import SLACK
 from mpc.controller.settings import ControllerSettings, ControlStatus, Rung
@@ -180,6 +180,7 @@ class BatchController(Configuration):
             if not usable[i]:
                 memory = memory._replace(warm=None)  # what was searched for it is not to be trusted
             elif sound[i]:
+                faults[i].extend([REPLACED] if status[i] == Status.SUBGOAL_REPLACED else [])
                 course = Course(actions[i], memory.now, number)
                 memory = memory._replace(course=course, warm=i, planned=memory.now)
             else:

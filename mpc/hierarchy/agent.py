@@ -1,6 +1,7 @@
 """An agent that plans at several levels: everywhere that a `PlanningAgent` goes, it goes too."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import jax
@@ -16,7 +17,7 @@ from mpc.goals import warn_of_far_goals
 from mpc.hierarchy.planner import HierarchicalPlanner
 from mpc.hierarchy.problem import HierarchicalProblem, Level, squared_distance
 from planners import pytree, static
-from worldmodels import WorldModel
+from worldmodels import Abstraction, SpecError, WorldModel
 
 
 @pytree
@@ -92,11 +93,7 @@ class HierarchicalAgent(PlanningAgent):
                 raise HierarchyError(
                     f"{len(given)} {name} for {len(self.upper)} models above the lowest: expected one each, or none."
                 )
-        for index, (below, above) in enumerate(zip((self.model, *self.upper), self.upper, strict=False), 1):
-            if not _same(below, above.lower):
-                raise HierarchyError(
-                    f"upper[{index - 1}] was made on another model than the one below it. Make it by worldmodels.abstract on that."
-                )
+        check_levels(self.model, self.upper)
         self.problem().fits(self.planner.planners)
         warn_of_far_goals(self.model, self.cost)
 
@@ -173,9 +170,24 @@ def _example(model: Any) -> Any:
     return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(model.start, model.spec.blank))
 
 
+def check_levels(model: Any, upper: Sequence[UpperModel]) -> None:
+    """Raise `HierarchyError` unless each of `upper` stands on the one before it, the first on `model`, as it was trained."""
+    for index, (below, above) in enumerate(zip((model, *upper), upper, strict=False)):
+        if not _same(below, above.lower):
+            raise HierarchyError(
+                f"upper[{index}] was made on another model than the one below it. Make it by worldmodels.abstract on that."
+            )
+        if isinstance(above, Abstraction):
+            try:
+                above.check()
+            except SpecError as error:
+                raise HierarchyError(f"upper[{index}] does not stand on what is below it: {error}") from error
+
+
 def _same(one: Any, other: Any) -> bool:
-    """Whether two models have the same weights; taken for granted while tracing."""
+    """Whether two models are of the same make and weights; taken for granted while tracing."""
     leaves, others = jax.tree.leaves(one), jax.tree.leaves(other)
     if any(isinstance(leaf, Tracer) for leaf in (*leaves, *others)):
         return True
-    return len(leaves) == len(others) and all(map(np.array_equal, leaves, others))
+    strides = getattr(one, "stride", None), getattr(other, "stride", None)
+    return strides[0] == strides[1] and len(leaves) == len(others) and all(map(np.array_equal, leaves, others))

@@ -77,7 +77,9 @@ class HierarchicalPlanner:
     def __post_init__(self):
         if not self.planners or not all(isinstance(planner, Planner) for planner in self.planners):
             raise HierarchyError(f"planners={self.planners!r}: expected a tuple of planners, the lowest level's first.")
-        if self.replan is not None and (len(self.replan) != len(self.planners) - 1 or min(self.replan, default=1) <= 0):
+        if self.replan is not None and (
+            len(self.replan) != len(self.planners) - 1 or not all(wait > 0 for wait in self.replan)
+        ):
             raise HierarchyError(
                 f"replan={self.replan} for {len(self.planners)} levels: expected {len(self.planners) - 1} positive numbers of steps."
             )
