@@ -9,6 +9,7 @@ import worldmodels
 from mpc.agent import PlanningAgent
 from mpc.costs import LearnedCost
 from mpc.critic import Critic
+from mpc.hierarchy import HierarchicalAgent, load_hierarchy
 from mpc.learning.storage import load_learned, planning_agent
 from mpc.policy import Policy, PolicyAgent
 from worldmodels import checkpoint, manifest
@@ -51,7 +52,8 @@ def load_agent(
 ) -> PlanningAgent | PolicyAgent:
     """Whoever acts from `folder`: a policy by itself, a model under `planner` (by its learned cost unless `cost` is given).
 
-    A learned agent brings critic and policy of its own, which judge and seed the plans.
+    A learned agent brings critic and policy of its own, which judge and seed the plans. A hierarchy is planned on at all its levels, by
+    an `mpc.HierarchicalPlanner`; its distances in time say by how much a subgoal is missed.
     """
     content = manifest.read(folder)
     if content.kind == "policy":
@@ -61,4 +63,9 @@ def load_agent(
         progress = content.extra["progress"]
         agent = planning_agent(learner, planner, progress["discount"], ends=progress["ends"])
         return agent if cost is None else replace(agent, cost=cost, critic=None)
+    if content.kind == "hierarchy":
+        model, upper, distances = load_hierarchy(folder)
+        return HierarchicalAgent(
+            model, cost or LearnedCost(), planner, exploration=exploration, upper=upper, distances=distances[1:]
+        )
     return PlanningAgent(worldmodels.load(folder), cost or LearnedCost(), planner, exploration=exploration)

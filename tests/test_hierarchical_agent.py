@@ -147,14 +147,20 @@ class Jumps(Stays):
 
 
 @pytest.mark.slow
-def test_the_controller_says_that_a_subgoal_was_out_of_reach():
+def test_the_controller_says_that_a_subgoal_was_out_of_reach_and_its_record_is_replayed(tmp_path):
     acting = replace(agent(Jumps(), cost=mpc.cost(away, target=3.0)), reach=(0.5,))
-    for made in (mpc.Controller, lambda *given: mpc.BatchController(*given, robots=1)):
-        driven = made(acting, mpc.ControllerSettings(period=tiny.SPEC.seconds_per_step))
+    settings, words = mpc.ControllerSettings(period=tiny.SPEC.seconds_per_step), "a subgoal was out of reach and is replaced"
+    batch = mpc.BatchController(acting, settings, robots=1)
+    batch.warm_up(1)
+    (decision,) = batch.step([tiny.observation(0.0, 0.0)], 0.0)
+    assert decision.status == mpc.ControlStatus(mpc.Rung.PLAN, (words,))
+    recorder = mpc.FlightRecorder(tmp_path / "log")
+    with mpc.Controller(acting, settings, recorder=recorder) as driven:
         driven.warm_up(1)
-        seen = tiny.observation(0.0, 0.0)
-        status = driven.step(seen, 0.0).status if made is mpc.Controller else driven.step([seen], 0.0)[0].status
-        assert status.rung is mpc.Rung.PLAN and status.faults == ("a subgoal was out of reach and is replaced",)
+        said = [driven.step(tiny.observation(0.1 * number, 0.0), 0.1 * number).status for number in range(3)]
+    assert said[0] == mpc.ControlStatus(mpc.Rung.PLAN, (words,))
+    again = list(mpc.Log(tmp_path / "log", agent=acting).replays())
+    assert [each.identical for each in again] == [True] * 3
 
 
 def test_a_task_is_checked_on_the_level_that_pays_it():

@@ -85,6 +85,11 @@ def test_levels_that_were_not_made_on_each_other_are_not_saved_and_damage_is_fou
     with pytest.raises(mpc.HierarchyError, match="at the stride"):
         mpc.HierarchicalAgent(saved.model, cost, planner, upper=(replace(above, stride=3),))
     mpc.HierarchicalAgent(saved.model, cost, planner, upper=(above,))
+    mpc.save_hierarchy(saved, tmp_path / "levels")
+    loaded = mpc.load_agent(tmp_path / "levels", planner, cost=cost)
+    assert isinstance(loaded, mpc.HierarchicalAgent) and (len(loaded.upper), len(loaded.distances)) == (1, 1)
+    with pytest.raises(mpc.HierarchyError, match="HierarchicalPlanner"):
+        mpc.load_agent(tmp_path / "levels", planners.CEM(4))
     with pytest.raises(mpc.CostError, match="the model observes"):
         mpc.learn_distance(saved.model, tiny.episodes(tiny.POSITION))
 

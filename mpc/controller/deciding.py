@@ -13,7 +13,6 @@ from mpc.controller import programs
 from mpc.controller.robot import Course, Look, Memory, Rules
 from mpc.controller.searching import Request, Searched, request
 from mpc.controller.settings import Rung
-from planners import Status
 
 SYMPTOMS = ("no sound plan", "prediction not finite", "policy not finite")  # of parameters that are not finite
 REPLACED = "a subgoal was out of reach and is replaced"
@@ -144,8 +143,7 @@ def _plan(memory: Memory, asked: Request, given: Circumstances, faults: list[str
     if not searched.sound:
         faults.append("no sound plan")
         return memory._replace(warm=None, latent=None), None
-    if int(searched.plan.status) == Status.SUBGOAL_REPLACED:
-        faults.append(REPLACED)
+    faults.extend([REPLACED] if searched.replaced else [])
     course = Course(searched.actions, asked.start, asked.number)
     return memory._replace(warm=searched.warm, planned=asked.start, course=course), searched
 
@@ -159,7 +157,7 @@ def _receive(memory: Memory, arrivals: list[Arrival], faults: list[str]) -> tupl
         elif arrival.searched is not None and arrival.request is not None:
             if arrival.searched.sound:
                 plan = arrival.searched.plan
-                faults.extend([REPLACED] if int(plan.status) == Status.SUBGOAL_REPLACED else [])
+                faults.extend([REPLACED] if arrival.searched.replaced else [])
                 memory = memory._replace(coming=Course(arrival.searched.actions, arrival.request.start, arrival.request.number))
             else:
                 faults.append("no sound plan")

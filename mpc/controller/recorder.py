@@ -189,7 +189,7 @@ def _events(name: str, value: Any) -> Any:
             "fault": arrival.fault,
             "found": None
             if arrival.searched is None
-            else {name: getattr(arrival.searched, name) for name in ("actions", "sound", "slices")},
+            else {name: getattr(arrival.searched, name) for name in ("actions", "sound", "slices", "replaced")},
         }
         for arrival in value
     ]
@@ -210,7 +210,7 @@ def cost_kind(cost: Any) -> str:
 
 def weights_checksum(agent: Any) -> str:
     """sha256 of an agent's parameters, its cost's left out."""
-    parts = [getattr(agent, name, None) for name in ("model", "policy", "critic", "continuation")]
+    parts = [getattr(agent, name, None) for name in ("model", "policy", "critic", "continuation", "upper")]
     sha = hashlib.sha256()
     for leaf in jax.tree.leaves(parts):
         sha.update(np.ascontiguousarray(leaf).tobytes())
@@ -218,11 +218,14 @@ def weights_checksum(agent: Any) -> str:
 
 
 def described(planner: Any) -> dict[str, Any]:
-    """A planner's name and settings as JSON."""
-    settings = {
-        name: {"name": type(value).__name__, "settings": asdict(value)} if hasattr(value, "__dataclass_fields__") else value
-        for name, value in ((field, getattr(planner, field)) for field in planner.__dataclass_fields__)
-    }
+    """A planner's name and settings as JSON, planners inside it likewise."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, tuple | list):
+            return [plain(each) for each in value]
+        return described(value) if hasattr(value, "__dataclass_fields__") else value
+
+    settings = {field: plain(getattr(planner, field)) for field in planner.__dataclass_fields__}
     return {"name": type(planner).__name__, "settings": settings}
 
 

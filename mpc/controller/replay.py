@@ -21,6 +21,7 @@ from mpc.controller.robot import Course, Memory, Rules
 from mpc.controller.searching import Request, Searched, Searcher
 from mpc.controller.settings import ControllerSettings, Patience, Rung
 from mpc.errors import LogError
+from mpc.hierarchy.planner import HierarchicalPlanner
 from mpc.storage import load_agent
 from worldmodels import manifest
 from worldmodels.errors import WorldModelError
@@ -186,7 +187,7 @@ class Log:
             latent, warm = self._latent(mind, asked["latent"]), self._warm(mind, asked["warm"])
             request = Request(**{**asked, "latent": latent, "warm": warm})
         if found is not None:
-            searched = Searched(None, found["actions"], None, found["sound"], found["slices"], 0.0)
+            searched = Searched(None, found["actions"], None, found["sound"], found["slices"], 0.0, found["replaced"])
         return Arrival(request, searched, content["fault"])
 
 
@@ -216,10 +217,15 @@ def _settings(content: dict[str, Any]) -> ControllerSettings:
 
 
 def _planner(content: dict[str, Any] | None) -> Any:
+    """The planner that `recorder.described` describes."""
     if content is None:
         return None
-    settings = {
-        name: _planner(value) if isinstance(value, dict) and set(value) == {"name", "settings"} else value
-        for name, value in content["settings"].items()
-    }
-    return getattr(planners, content["name"])(**settings)
+
+    def made(value: Any) -> Any:
+        if isinstance(value, list):
+            return tuple(made(each) for each in value)
+        return _planner(value) if isinstance(value, dict) and set(value) == {"name", "settings"} else value
+
+    kinds = {"HierarchicalPlanner": HierarchicalPlanner}
+    kind = kinds.get(content["name"]) or getattr(planners, content["name"])
+    return kind(**{name: made(value) for name, value in content["settings"].items()})

@@ -31,7 +31,10 @@ class Request(NamedTuple):
 
 
 class Searched(NamedTuple):
-    """What a search found: the plan, its actions [H, A] in environment units, the planner's next state, and slices run."""
+    """What a search found: the plan, its actions [H, A] in environment units, the planner's next state, and slices run.
+
+    `replaced` says that a subgoal was out of reach of a planner of several levels.
+    """
 
     plan: Any
     actions: np.ndarray
@@ -39,6 +42,7 @@ class Searched(NamedTuple):
     sound: bool
     slices: int
     seconds: float
+    replaced: bool = False
 
 
 class Searcher:
@@ -90,9 +94,10 @@ class Searcher:
             done += 1
         found = programs.finish(*flat, search, *limits)
         actions, sound = np.asarray(found.actions), bool(found.sound)
-        sound = sound and int(found.plan.status) != planners.Status.NO_FINITE_CANDIDATE
+        status = planners.Status(int(found.plan.status))
+        sound = sound and status is not planners.Status.NO_FINITE_CANDIDATE
         mark = self._spent("finish", mark)
-        return Searched(found.plan, actions, found.state, sound, done, mark - began)
+        return Searched(found.plan, actions, found.state, sound, done, mark - began, status is planners.Status.SUBGOAL_REPLACED)
 
     def _spent(self, stage: str, since: float) -> float:
         self.clock.spend(stage)
