@@ -6,80 +6,25 @@ not count: changing from one to another changes numbers only, and compiles nothi
 """
 
 import difflib
-import tomllib
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-import planners
 from mpc import tasks as library
 from mpc.agent import PlanningAgent
 from mpc.costs import TaskCost, check, cost, goal
 from mpc.critic import Critic
+from mpc.description import Task
 from mpc.errors import ConfigurationError, GoalWarning
 from mpc.goals import REACH, far_from_data
 from mpc.intrinsic import Combined, combine, effort
 from mpc.mixed import MixedAgent
 from mpc.policy import Policy, PolicyAgent
-from planners.names import planner_named
+from worldmodels.errors import SpecError
 
-MODES = ("plan", "react", "mixed")
-GOAL = "goal"
-
-
-@dataclass(frozen=True)
-class Task:
-    """What is wanted, in a few words.
-
-    Attributes:
-      cost: weight of each term, by its name in the cost library ("walker.walk"), "effort", or a name of one's own.
-      goal: an observation to reach, {name: array}, or None.
-      goal_weight: of the distance to it.
-      planner: how plans are searched, and how far.
-      discount: per model step.
-      mode: "plan" (Mode-2), "react" (Mode-1) or "mixed"; the last two need a critic and a policy.
-    """
-
-    cost: Mapping[str, float] = field(default_factory=dict)
-    goal: Mapping[str, Any] | None = None
-    goal_weight: float = 1.0
-    planner: planners.Planner = planners.ICEM(horizon=20, samples=256, iterations=4, elites=32, keep=8)
-    discount: float = 1.0
-    mode: str = "plan"
-
-    def __post_init__(self):
-        if not self.cost and self.goal is None:
-            raise ConfigurationError("a task without cost and goal: expected cost={name: weight} or goal=observation.")
-        if self.mode not in MODES:
-            raise ConfigurationError(f"mode={self.mode!r}: expected one of {', '.join(MODES)}.")
-        if not 0 < self.discount <= 1:
-            raise ConfigurationError(f"discount={self.discount}: expected a number in (0, 1].")
-
-    @classmethod
-    def read(cls, path: str | Path) -> "Task":
-        """From a TOML file with the fields above; `[planner]` has a `name` and its settings.
-
-        Raises `ConfigurationError` naming the field that is unknown or missing.
-        """
-        try:
-            given = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, tomllib.TOMLDecodeError) as error:
-            raise ConfigurationError(f"{path} cannot be read: {error}") from error
-        known = [field.name for field in fields(cls)]
-        for name in given:
-            if name not in known:
-                near = difflib.get_close_matches(name, known, n=2) or known
-                raise ConfigurationError(f"{path}: no field {name!r}. Did you mean {' or '.join(near)}?")
-        if "planner" in given:
-            settings = dict(given["planner"])
-            if "name" not in settings:
-                raise ConfigurationError(f"{path}: [planner] has no field 'name', such as name = \"icem\".")
-            given["planner"] = planner_named(settings.pop("name"), **settings)
-        return cls(**given)
+GOAL, EFFORT = "goal", "effort"
 
 
 class Solution(NamedTuple):
@@ -99,13 +44,18 @@ class Configurator:
     """
 
     def __init__(self, model: Any, *, costs: Mapping[str, Any] | None = None, **tasks: Task):
-        """`costs` are terms of one's own by name: an `mpc` cost, or a function of (readout, action, step)."""
+        """`costs` are terms of one's own by names that are free: an `mpc` cost, or a function of (readout, action, step)."""
+        own = {} if costs is None else costs
         if not tasks:
             raise ConfigurationError("Configurator(model): expected at least one task as name=mpc.Task(...).")
+        for name, task in tasks.items():
+            if not isinstance(task, Task):
+                raise ConfigurationError(f"task {name}={task!r}: expected an mpc.Task.")
+        _check_own(own)
         self.model, self.tasks = model, tasks
         self.solutions: dict[str, Solution] = {}
         names = dict.fromkeys(name for task in tasks.values() for name in task.cost)
-        self._terms = {name: self._term(name, costs or {}) for name in names}
+        self._terms = {name: self._term(name, own) for name in names}
         self._goals = {name: self._reachable(name, task.goal) for name, task in tasks.items() if task.goal is not None}
         for name in tasks:
             check(model, self.cost(name), _middle(model))
@@ -149,10 +99,10 @@ class Configurator:
     def _term(self, name: str, own: Mapping[str, Any]) -> TaskCost:
         if name in own:
             return own[name] if isinstance(own[name], TaskCost) else cost(own[name])
-        if name == "effort":
+        if name == EFFORT:
             return effort()
         if name not in library.TASKS:
-            known = [*own, "effort", *library.TASKS]
+            known = [*own, EFFORT, *library.TASKS]
             near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
             hint = f"Did you mean {' or '.join(near)}?" if near else f"Known: {', '.join(known)}."
             raise ConfigurationError(f"no cost named {name!r}. {hint}")
@@ -164,7 +114,10 @@ class Configurator:
     def _reachable(self, name: str, wanted: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """The goal, or the nearest observation within what the data reached, with a warning that tells the distance."""
         spec, normaliser = self.model.spec, self.model.normaliser
-        spec.check_observation(wanted)
+        try:
+            spec.check_observation(wanted)
+        except SpecError as error:
+            raise ConfigurationError(f"task {name!r}: its goal does not suit the model: {error}") from error
         away = far_from_data(self.model, wanted)
         if away <= REACH:
             return {key: np.asarray(wanted[key], np.float32) for key in spec.names}
@@ -177,6 +130,20 @@ class Configurator:
         scaled = np.asarray(normaliser(np.asarray(spec.flatten(wanted))))
         near = np.asarray(normaliser.inverse(np.clip(scaled, -REACH, REACH)))
         return {key: np.asarray(value) for key, value in spec.unflatten(near).items()}
+
+
+def _check_own(costs: Any) -> None:
+    """`ConfigurationError` unless `costs` are terms by names that are free."""
+    if not isinstance(costs, Mapping):
+        raise ConfigurationError(f"costs={costs!r}: expected {{name: an mpc cost, or a function of (readout, action, step)}}.")
+    for name, term in costs.items():
+        if name in (GOAL, EFFORT, *library.TASKS):
+            meant = "the distance to Task(goal=...)" if name == GOAL else f"mpc's own {name}"
+            raise ConfigurationError(f"costs[{name!r}]: this is the name of {meant}. Choose another one.")
+        if isinstance(term, type) or not (isinstance(term, TaskCost) or callable(term)):
+            raise ConfigurationError(
+                f"costs[{name!r}]={term!r}: expected an mpc cost, or a function of (readout, action, step)."
+            )
 
 
 def _middle(model: Any) -> dict[str, np.ndarray]:

@@ -1,5 +1,8 @@
 """One engine, set up for several tasks: what changes, what does not, and what is refused."""
 
+import json
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,6 +32,10 @@ def engine(**tasks):
         costs=COSTS,
         **(tasks or {"west": task(cost={"left": 2.0}), "east": task(cost={"right": 1.0, "effort": 0.01})}),
     )
+
+
+def with_own(**costs):
+    return mpc.Configurator(true_model(), costs=costs, west=task(cost=dict.fromkeys(costs, 1.0)))
 
 
 def solution():
@@ -118,19 +125,68 @@ def test_a_task_is_read_from_a_file(tmp_path):
     engine(west=read).agent("west")
 
 
-@pytest.mark.parametrize(
-    ("text", "named"),
-    [
-        ("kost = {}", r"no field 'kost'. Did you mean cost"),
-        ("mode = 'plan'", "without cost and goal"),
-        ("[cost]\nleft = 1\n[planner]\nhorizon = 5", "no field 'name'"),
-        ("mode = ", "cannot be read"),
-    ],
-)
-def test_a_wrong_file_names_the_field(tmp_path, text, named):
-    (tmp_path / "task.toml").write_text(text)
+def test_a_task_is_read_from_json_as_from_toml(tmp_path):
+    described = {"cost": {"left": 2}, "planner": {"name": "cem", "horizon": 5}, "goal": {"position": [0.5], "velocity": [0]}}
+    (tmp_path / "task.json").write_text(json.dumps(described))
+    read = mpc.Task.read(tmp_path / "task.json")
+    assert (read.cost, read.planner, read.goal) == ({"left": 2}, planners.CEM(horizon=5), described["goal"])
+    engine(west=replace(read, planner=PLANNER)).agent("west")
+
+
+WRONG = [  # fields of a task, and what the error must say: the field, what was given, what is expected
+    ({"cost": "walker.walk"}, r"cost='walker.walk': expected \{name: weight\}"),
+    ({"cost": ["left"]}, r"cost=\['left'\]: expected \{name: weight\}"),
+    ({"cost": {"left": "a"}}, "weight of left='a': expected a finite number"),
+    ({"cost": {"left": True}}, "weight of left=True: expected a finite number"),
+    ({"cost": {"left": -1.0}}, "weight of left=-1.0: expected a finite number of at least 0"),
+    ({"cost": {"left": [1.0]}}, r"weight of left=\[1.0\]: expected a finite number"),
+    ({"cost": {"left": 1.0}, "mode": 5}, "mode=5: expected one of plan, react, mixed"),
+    ({"cost": {"left": 1.0}, "mode": ["plan"]}, r"mode=\['plan'\]: expected one of"),
+    ({"cost": {"left": 1.0}, "planner": 3}, "planner=3: expected a"),
+    ({"cost": {"left": 1.0}, "discount": "high"}, r"discount='high': expected a number in \(0, 1\]"),
+    ({"cost": {"left": 1.0}, "goal_weight": "big"}, "goal_weight='big': expected a finite number"),
+    ({"goal": "home"}, "goal='home': expected an observation"),
+    ({"goal": {"position": "there", "velocity": [0.0]}}, r"goal\['position'\]='there': expected finite numbers"),
+    ({"goal": {"position": [[1.0], [1.0, 2.0]]}}, r"goal\['position'\]=.*: expected finite numbers"),
+]
+WRONG_IN_FILES = [
+    ({"cost": {"left": 1.0}, "planner": "icem"}, "planner='icem': expected a table"),
+    ({"cost": {"left": 1.0}, "planner": {"name": 3}}, "no field 'name'"),
+    ({"cost": {"left": 1.0}, "planner": {"name": "cem"}}, "no field 'horizon', which cem needs"),
+    ({"cost": {"left": 1.0}, "planner": {"name": "icme", "horizon": 5}}, "planner: planner 'icme' is not known"),
+    ({"cost": {"left": 1.0}, "planner": {"name": "cem", "horizon": "far"}}, "planner: horizon='far': expected a whole number"),
+    ({"cost": {"left": 1.0}, "planner": {"name": "cem", "horizon": 0}}, "planner: horizon=0: expected at least 1"),
+    (
+        {"cost": {"left": 1.0}, "planner": {"name": "cem", "horizon": 5, "spread": "wide"}},
+        "planner: spread='wide': expected a nu",
+    ),
+    ({"cost": {"left": 1.0}, "planner": {"name": "cem", "horizon": 5, "sample": 5}}, r"no setting \['sample'\]"),
+    ({"kost": {}}, "no field 'kost'. Did you mean cost"),
+    ({"mode": "plan"}, "without cost and goal"),
+    ([1], r"\[1\]: expected the fields of a task"),
+]
+
+
+@pytest.mark.parametrize(("described", "named"), WRONG)
+def test_a_wrong_description_names_the_field(described, named):
     with pytest.raises(ConfigurationError, match=named):
+        mpc.Task(**described)
+
+
+@pytest.mark.parametrize(("described", "named"), WRONG + WRONG_IN_FILES)
+def test_a_wrong_file_names_itself_and_the_field(tmp_path, described, named):
+    (tmp_path / "task.json").write_text(json.dumps(described))
+    with pytest.raises(ConfigurationError, match=r"task\.json: .*" + named):
+        mpc.Task.read(tmp_path / "task.json")
+
+
+@pytest.mark.parametrize("text", ["mode = ", "[cost]\nleft = 'a'", "[planner]\nhorizon = 5\n[cost]\nleft = 1", "kost = 1"])
+def test_a_wrong_toml_file_names_itself(tmp_path, text):
+    (tmp_path / "task.toml").write_text(text)
+    with pytest.raises(ConfigurationError, match=r"task\.toml"):
         mpc.Task.read(tmp_path / "task.toml")
+    with pytest.raises(ConfigurationError, match=r"nowhere\.toml cannot be read"):
+        mpc.Task.read(tmp_path / "nowhere.toml")
 
 
 @pytest.mark.parametrize(
@@ -138,7 +194,18 @@ def test_a_wrong_file_names_the_field(tmp_path, text, named):
     [
         (lambda: mpc.Configurator(true_model()), "at least one task"),
         (lambda: engine(west=task(cost={"lefd": 1.0})), "Did you mean left"),
-        (lambda: engine(west=task(cost={"left": -1.0})), "weight of left"),
+        (lambda: planners.CEM(horizon="far"), "horizon='far': expected at least 1"),
+        (lambda: task(cost={"left": 1.0}, planner=planners.CEM), "expected a planner such as"),
+        (lambda: task(cost={"left": 1.0}, planner=planners.CEM(horizon=2.5)), "horizon=2.5: expected a whole number"),
+        (lambda: mpc.Configurator(true_model(), west=3), "task west=3: expected an mpc.Task"),
+        (lambda: mpc.Configurator(true_model(), costs=[1], west=task(cost={"effort": 1.0})), r"costs=\[1\]: expected"),
+        (lambda: with_own(left=3), r"costs\['left'\]=3: expected an mpc cost"),
+        (lambda: with_own(goal=COSTS["left"]), r"costs\['goal'\]: this is the name of the distance to Task\(goal"),
+        (lambda: with_own(effort=COSTS["left"]), r"costs\['effort'\]: this is the name of mpc's own effort"),
+        (lambda: with_own(**{"walker.run": COSTS["left"]}), r"costs\['walker.run'\]: this is the name of mpc's own"),
+        (lambda: engine(west=task(cost={"goal": 1.0})), "no cost named 'goal'"),
+        (lambda: engine(west=task(goal={"position": [0.1]})), r"task 'west': its goal does not suit the model.*velocity"),
+        (lambda: engine(west=task(goal={"position": [0.1, 2], "velocity": [0.1]})), r"task 'west': its goal.*shape"),
         (lambda: engine(west=task(cost={"walker.walk": 1.0})), "height"),
         (lambda: engine().agent("west-east"), "no task 'west-east'"),
         (lambda: mpc.Task({"left": 1.0}, mode="dream"), "mode='dream'"),
@@ -147,13 +214,11 @@ def test_a_wrong_file_names_the_field(tmp_path, text, named):
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(make, named):
-    with pytest.raises((ConfigurationError, CostError, MPCError), match=named):
+    with pytest.raises((ConfigurationError, CostError, MPCError, planners.SettingError), match=named):
         make()
 
 
 def test_a_cost_for_another_body_is_refused():
-    from dataclasses import replace
-
     model = true_model(replace(tiny.SPEC, environment="dm_control/cheetah-run-v0"))
     with pytest.raises(ConfigurationError, match=r"body walker.*cheetah-run"):
         mpc.Configurator(model, walk=mpc.Task({"walker.walk": 1.0}))
