@@ -22,7 +22,9 @@ from mpc.goals import REACH, far_from_data
 from mpc.intrinsic import Combined, combine, effort
 from mpc.mixed import MixedAgent
 from mpc.policy import Policy, PolicyAgent
+from worldmodels import Abstraction, WorldModel
 from worldmodels.errors import SpecError
+from worldmodels.simulator import Simulator
 
 GOAL, EFFORT = "goal", "effort"
 
@@ -51,6 +53,7 @@ class Configurator:
         for name, task in tasks.items():
             if not isinstance(task, Task):
                 raise ConfigurationError(f"task {name}={task!r}: expected an mpc.Task.")
+        _check_model(model, tasks)
         _check_own(own)
         self.model, self.tasks = model, tasks
         self.solutions: dict[str, Solution] = {}
@@ -88,6 +91,8 @@ class Configurator:
     def solve(self, name: str, critic: Critic, policy: Policy) -> None:
         """Judge and seed the plans of a task by what was learned for it (`mpc.imagine(model, configurator.cost(name), …)`)."""
         self._task(name)
+        if isinstance(self.model, Simulator):
+            raise ConfigurationError(f"solve({name!r}): plans on a simulator have no use for a critic and a policy.")
         self.solutions[name] = Solution(critic, policy)
 
     def _task(self, name: str) -> Task:
@@ -113,23 +118,38 @@ class Configurator:
 
     def _reachable(self, name: str, wanted: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """The goal, or the nearest observation within what the data reached, with a warning that tells the distance."""
-        spec, normaliser = self.model.spec, self.model.normaliser
+        spec = self.model.spec
         try:
             spec.check_observation(wanted)
         except SpecError as error:
             raise ConfigurationError(f"task {name!r}: its goal does not suit the model: {error}") from error
         away = far_from_data(self.model, wanted)
         if away <= REACH:
-            return {key: np.asarray(wanted[key], np.float32) for key in spec.names}
+            return {each: np.asarray(wanted[each], np.float32) for each in spec.names}
         warnings.warn(
             f"task {name!r}: its goal is {away:.1f} standard deviations from what the data show: "
             f"the nearest within {REACH:.0f} is sought instead.",
             GoalWarning,
             stacklevel=4,
         )
+        normaliser = self.model.normaliser
         scaled = np.asarray(normaliser(np.asarray(spec.flatten(wanted))))
         near = np.asarray(normaliser.inverse(np.clip(scaled, -REACH, REACH)))
-        return {key: np.asarray(value) for key, value in spec.unflatten(near).items()}
+        return {each: np.asarray(value) for each, value in {**wanted, **spec.unflatten(near)}.items()}
+
+
+def _check_model(model: Any, tasks: Mapping[str, Task]) -> None:
+    """`ConfigurationError` for a model that no task can be set up on."""
+    if isinstance(model, type) or not isinstance(model, WorldModel):
+        raise ConfigurationError(f"model={model!r}: expected a world model. A folder is read by worldmodels.load(folder).")
+    if isinstance(model, Abstraction):
+        raise ConfigurationError(
+            "model=Abstraction: its actions are abstract, no environment takes them. Give the model below it, or plan through "
+            "both by an mpc.HierarchicalAgent."
+        )
+    for name, task in tasks.items():
+        if isinstance(model, Simulator) and task.mode != "plan":
+            raise ConfigurationError(f"task {name!r}: mode={task.mode!r} on a simulator, which is planned on: expected 'plan'.")
 
 
 def _check_own(costs: Any) -> None:
@@ -147,6 +167,11 @@ def _check_own(costs: Any) -> None:
 
 
 def _middle(model: Any) -> dict[str, np.ndarray]:
-    """The observation in the middle of the data."""
-    flat = model.normaliser.inverse(np.zeros(model.spec.size, np.float32))
-    return {name: np.asarray(value) for name, value in model.spec.unflatten(flat).items()}
+    """An observation like those of the data: their mean, without a picture; of a simulator the robot as its model puts it."""
+    observation, normaliser = model.spec.blank, getattr(model, "normaliser", None)
+    if isinstance(model, Simulator):
+        rest = model.engine.model.qpos0
+        observation["state"][1 : 1 + len(rest)] = rest
+    elif normaliser is not None:
+        observation |= model.spec.unflatten(normaliser.inverse(np.zeros(model.spec.size, np.float32)))
+    return {name: np.asarray(value) for name, value in observation.items()}

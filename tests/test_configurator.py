@@ -10,6 +10,7 @@ import pytest
 
 import mpc
 import planners
+import worldmodels
 from mpc import agent as planning
 from mpc.critic import Critic
 from mpc.errors import ConfigurationError, CostError, MPCError
@@ -222,6 +223,72 @@ def test_a_cost_for_another_body_is_refused():
     model = true_model(replace(tiny.SPEC, environment="dm_control/cheetah-run-v0"))
     with pytest.raises(ConfigurationError, match=r"body walker.*cheetah-run"):
         mpc.Configurator(model, walk=mpc.Task({"walker.walk": 1.0}))
+
+
+def acts_once(body, name, observation):
+    agent = body.agent(name)
+    decision, _ = agent.act(agent.reset(observation), observation, key=jax.random.key(0))
+    return np.asarray(decision.action)
+
+
+SMALL = {"latent": 8, "hidden": 8, "head": 8, "expander": 8}
+
+
+@pytest.mark.parametrize("spec", [tiny.PICTURES, tiny.BOTH])
+def test_a_model_of_pictures_is_driven_by_goals_and_by_costs_of_its_own(spec):
+    model = worldmodels.JEPA(spec, **SMALL)
+    home, seen = tiny.observation(0.3, 0.1, spec), tiny.observation(0.0, 0.0, spec)
+    body = mpc.Configurator(model, costs={"learned": mpc.LearnedCost()}, home=task(goal=home), paid=task(cost={"learned": 1.0}))
+    latent = model.start(home)
+    np.testing.assert_allclose(body.cost("home").terminal(model, latent, 0), 0.0, atol=1e-6)
+    assert float(body.cost("home").terminal(model, model.start(seen), 0)) > 0
+    assert np.isfinite(acts_once(body, "home", seen)).all() and np.isfinite(acts_once(body, "paid", seen)).all()
+    if spec is tiny.BOTH:
+        with pytest.warns(UserWarning, match=r"9\.0 standard deviations"):
+            body = mpc.Configurator(model, home=task(goal=tiny.observation(0.3, 9.0, spec)))
+        nearest = model.start({"camera": home["camera"], "velocity": np.array([4.0])})
+        np.testing.assert_allclose(body.cost("home").terminal(model, nearest, 0), 0.0, atol=1e-6)
+    with pytest.raises(CostError, match="reads 'position' but the model's readouts are"):
+        mpc.Configurator(model, west=task(cost={"left": 1.0}), costs=COSTS)
+
+
+def simulated():
+    pytest.importorskip("dm_control")
+    environment = mpc.make("dm_control/cartpole-balance-v0", action_repeat=4, privileged=True)
+    return mpc.simulator(environment), environment.reset(0)
+
+
+@pytest.mark.slow
+def test_a_simulator_is_planned_on():
+    model, observation = simulated()
+    planner = planners.CEM(horizon=2, samples=8, iterations=1, elites=2)
+    tasks = {
+        "balance": mpc.Task({"cartpole.balance": 1.0}, planner=planner),
+        "home": mpc.Task(goal=observation, planner=planner),
+    }
+    body = mpc.Configurator(model, **tasks)
+    for name in tasks:
+        assert np.abs(acts_once(body, name, observation)).max() <= 1.0
+    with pytest.raises(ConfigurationError, match=r"solve\('home'\).*no use for a critic"):
+        body.solve("home", *solution())
+
+
+def test_a_simulator_neither_reacts_nor_mixes():
+    with pytest.raises(ConfigurationError, match=r"task 'balance': mode='mixed' on a simulator"):
+        mpc.Configurator(simulated()[0], balance=mpc.Task({"cartpole.balance": 1.0}, mode="mixed"))
+
+
+def test_what_no_task_can_be_set_up_on_is_refused():
+    below = worldmodels.JEPA(tiny.SPEC, **SMALL)
+    above = worldmodels.JEPA(
+        worldmodels.Spec("tiny/above", (("below", (8,)),), worldmodels.ContinuousAction((), ())),
+        **{**SMALL, "latent": 4, "noise": "quantised", "noise_size": 3, "actions": "latent"},
+    )
+    with pytest.raises(ConfigurationError, match=r"model=Abstraction.*HierarchicalAgent"):
+        mpc.Configurator(worldmodels.Abstraction(below, above, 5), rest=task(cost={"effort": 1.0}))
+    for wrong in ("runs/model", worldmodels.JEPA, None):
+        with pytest.raises(ConfigurationError, match=r"model=.*: expected a world model"):
+            mpc.Configurator(wrong, rest=task(cost={"effort": 1.0}))
 
 
 def test_the_return_of_an_episode_under_another_cost_is_what_was_seen():
