@@ -13,15 +13,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mpc import tasks as library
-from mpc.agent import PlanningAgent
+from mpc.agent import AgentState, PlanningAgent
 from mpc.costs import TaskCost, check, cost, goal
 from mpc.critic import Critic
 from mpc.description import Task
 from mpc.errors import ConfigurationError, GoalWarning
 from mpc.goals import REACH, far_from_data
 from mpc.intrinsic import Combined, combine, effort
-from mpc.mixed import MixedAgent
+from mpc.mixed import MixedAgent, MixedState
 from mpc.policy import Policy, PolicyAgent
+from mpc.switching import handed_over
 from worldmodels import Abstraction, WorldModel
 from worldmodels.errors import SpecError
 from worldmodels.simulator import Simulator
@@ -42,7 +43,7 @@ class Configurator:
         body = mpc.Configurator(model, stand=mpc.Task({"walker.stand": 1}), walk=mpc.Task({"walker.walk": 1, "effort": 0.01}))
         agent = body.agent("stand")
 
-    Agents of tasks with the same planner, mode and discount share their states: an episode may change its task at any decision.
+    An episode may change its task at any decision: `agent, state = body.switch("walk", state)`.
     """
 
     def __init__(self, model: Any, *, costs: Mapping[str, Any] | None = None, **tasks: Task):
@@ -57,6 +58,7 @@ class Configurator:
         _check_own(own)
         self.model, self.tasks = model, tasks
         self.solutions: dict[str, Solution] = {}
+        self._agents: dict[str, Any] = {}
         names = dict.fromkeys(name for task in tasks.values() for name in task.cost)
         self._terms = {name: self._term(name, own) for name in names}
         self._goals = {name: self._reachable(name, task.goal) for name, task in tasks.items() if task.goal is not None}
@@ -75,18 +77,18 @@ class Configurator:
 
     def agent(self, name: str) -> PlanningAgent | PolicyAgent | MixedAgent:
         """Who acts on a task."""
-        task, solved = self._task(name), self.solutions.get(name)
-        if solved is None and task.mode != "plan":
-            raise ConfigurationError(f"task {name!r}: mode={task.mode!r} needs a critic and a policy. Give them by `solve`.")
-        if solved is not None and task.mode == "react":
-            return PolicyAgent(self.model, solved.policy)
-        planning = PlanningAgent(self.model, self.cost(name), task.planner, discount=task.discount)
-        if solved is None:
-            return planning
-        planning = PlanningAgent(
-            self.model, self.cost(name), task.planner, discount=task.discount, critic=solved.critic, policy=solved.policy
-        )
-        return MixedAgent(planning) if task.mode == "mixed" else planning
+        if name not in self._agents:
+            self._agents[name] = self._made(name)
+        return self._agents[name]
+
+    def switch(self, name: str, state: Any) -> tuple[PlanningAgent | PolicyAgent | MixedAgent, AgentState | MixedState]:
+        """In mid-episode: who acts on a task from here on, and from which state, given the one that the agent before left.
+
+        Whatever the two tasks' modes, planners and horizons: belief and counts stay, and the search too where it fits (else it starts
+        cold). Each mode compiles when it is used first, and not again.
+        """
+        agent = self.agent(name)
+        return agent, handed_over(state, agent)
 
     def solve(self, name: str, critic: Critic, policy: Policy) -> None:
         """Judge and seed the plans of a task by what was learned for it (`mpc.imagine(model, configurator.cost(name), …)`)."""
@@ -94,6 +96,17 @@ class Configurator:
         if isinstance(self.model, Simulator):
             raise ConfigurationError(f"solve({name!r}): plans on a simulator have no use for a critic and a policy.")
         self.solutions[name] = Solution(critic, policy)
+        self._agents.pop(name, None)
+
+    def _made(self, name: str) -> PlanningAgent | PolicyAgent | MixedAgent:
+        task, solved = self._task(name), self.solutions.get(name)
+        if solved is None and task.mode != "plan":
+            raise ConfigurationError(f"task {name!r}: mode={task.mode!r} needs a critic and a policy. Give them by `solve`.")
+        if solved is not None and task.mode == "react":
+            return PolicyAgent(self.model, solved.policy)
+        learned = {} if solved is None else solved._asdict()
+        planning = PlanningAgent(self.model, self.cost(name), task.planner, discount=task.discount, **learned)
+        return MixedAgent(planning) if task.mode == "mixed" else planning
 
     def _task(self, name: str) -> Task:
         if name not in self.tasks:

@@ -92,6 +92,87 @@ def test_modes_need_what_they_are_made_of():
     assert isinstance(body.agent("both"), mpc.MixedAgent)
 
 
+def modes():
+    """One task in every mode and by other planners and horizons."""
+    west = {"cost": {"left": 2.0}}
+    body = engine(
+        plan=task(**west, discount=0.9),
+        far=task(**west, planner=planners.CEM(horizon=12, samples=32, iterations=3, elites=8)),
+        icem=task(**west, planner=planners.ICEM(horizon=8, samples=32, iterations=3, elites=8, keep=4)),
+        react=task(**west, mode="react"),
+        mixed=task(**west, mode="mixed", discount=0.9),
+    )
+    for name in ("react", "mixed"):
+        body.solve(name, *solution())
+    return body
+
+
+@pytest.mark.slow
+def test_an_episode_goes_on_through_all_modes_and_horizons_and_compiles_each_once(caplog):
+    body = modes()
+    assert body.agent("plan") is body.agent("plan")
+    position, velocity = 0.0, 0.0
+    state = body.agent("plan").reset(tiny.observation(position, velocity))
+    ways = ["plan", "far", "react", "mixed", "plan", "mixed", "icem", "mixed", "react", "plan", "react", "far", "plan"]
+    for turn in range(2):
+        caplog.clear()
+        with jax.log_compiles():
+            for step, name in enumerate([way for way in ways for _ in range(3)]):
+                agent, state = body.switch(name, state)
+                decision, state = agent.act(state, tiny.observation(position, velocity), key=jax.random.key(step))
+                position, velocity = tiny.step(position, velocity, float(decision.action[0]))
+        compiled = [record.getMessage() for record in caplog.records if "Compiling" in record.getMessage()]
+        assert bool(compiled) == (turn == 0), compiled
+    assert int(state.decisions) == 2 * 3 * len(ways)
+    for step in range(20):
+        decision, state = body.agent("plan").act(state, tiny.observation(position, velocity), key=jax.random.key(step))
+        position, velocity = tiny.step(position, velocity, float(decision.action[0]))
+    assert abs(position + 0.5) < 0.2
+
+
+def test_a_search_is_handed_over_where_it_fits_and_begins_again_elsewhere():
+    body, observation = modes(), tiny.observation(0.0, 0.0)
+    plan = body.agent("plan")
+    cold = plan.reset(observation)
+    _, warm = plan.act(cold, observation, key=jax.random.key(0))
+    same = lambda one, other: all(np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (one, other)), strict=True))  # noqa: E731
+    assert not same(warm.search, cold.search)
+    assert body.switch("plan", warm)[1].search is warm.search
+    agent, mixed = body.switch("mixed", warm)
+    assert isinstance(agent, mpc.MixedAgent) and mixed.agent.search is warm.search
+    assert (float(mixed.waited), int(mixed.decided), int(mixed.agent.decisions)) == (0.0, 0, 1)
+    assert body.switch("plan", mixed)[1].search is warm.search
+    late = replace(mixed, waited=jnp.ones(()))
+    assert same(body.switch("plan", late)[1].search, cold.search)
+    assert body.switch("mixed", late)[1].agent.search is warm.search
+    _, reacting = body.switch("react", late)
+    assert reacting.search == () and int(reacting.decisions) == 1
+    np.testing.assert_array_equal(reacting.previous_action, warm.previous_action)
+    assert same(body.switch("plan", reacting)[1].search, cold.search)
+    far, state = body.switch("far", warm)
+    assert same(state.search, far.reset(observation).search)
+    with pytest.raises(ConfigurationError, match=r"state=\(\): expected what reset or act"):
+        body.switch("plan", ())
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "named"),
+    [
+        ("mixed", "plan", "state=MixedState: expected AgentState.*switch"),
+        ("plan", "mixed", "state=AgentState: expected MixedState.*switch"),
+        ("mixed", "react", "state=MixedState: expected AgentState.*switch"),
+        ("react", "plan", "state.search is not one of CEM with horizon=8.*switch"),
+        ("plan", "far", "state.search is not one of CEM with horizon=12.*switch"),
+        ("plan", "icem", "state.search is not one of ICEM.*switch"),
+    ],
+)
+def test_a_state_that_is_not_handed_over_is_refused(before, after, named):
+    body, observation = modes(), tiny.observation(0.0, 0.0)
+    state = body.agent(before).reset(observation)
+    with pytest.raises(MPCError, match=named):
+        body.agent(after).act(state, observation, key=jax.random.key(0))
+
+
 @pytest.mark.slow
 def test_the_mixed_agent_reacts_where_the_critic_finds_nothing_better_and_plans_elsewhere():
     body = engine(both=task(cost={"left": 1.0}, mode="mixed", discount=0.9))
