@@ -189,7 +189,7 @@ def bench_many_tasks_command(
     Args:
         bodies: some of cartpole, reacher, walker and cheetah; all if not given.
         seeds: of the models.
-        methods: some of random, planner, policy and simulator; all if not given.
+        methods: some of simulator, random, planner and policy, measured in this order; all if not given.
         frames: explored without reward.
         updates: of critic and policy in imagination, for each task.
         json_file: write the lines there too.

@@ -7,6 +7,7 @@ environment rewards, in dm_control's episodes of it. A cell that is in benchmark
 import shutil
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,18 +32,20 @@ BODIES: dict[str, tuple[str, tuple[str, ...]]] = {
     "cheetah": ("run", ("run",)),
 }
 """The task in whose environment a body explores, and the tasks it is then driven to."""
-METHODS = ("random", "planner", "policy", "simulator")
+METHODS = ("simulator", "random", "planner", "policy")
+"""In the order in which they are measured: what a good episode is, the simulator tells."""
 ACTION_REPEAT, DISCOUNT = 2, 0.99
 EPISODES, CEILING_EPISODES = 10, 3
 GOOD = 0.8  # of the best return known for a task, the simulator's or an agent's that learned with its reward
-CEILING = planners.ICEM(horizon=20, samples=1280, iterations=4, elites=64, keep=16)
+PLANNER = planners.ICEM(horizon=20, samples=256, iterations=4, elites=32, keep=8)
+CEILING = replace(PLANNER, samples=10 * PLANNER.samples, elites=128, keep=16)
 
 
 def bench_many_tasks(
     bodies: Sequence[str], seeds: Sequence[int], methods: Sequence[str], frames: int, updates: int
 ) -> list[dict[str, Any]]:
     """Lines of the cells that are not there yet: `methods` on every task of `bodies`, after `frames` without reward."""
-    chosen, lines = results.choose("method", methods, METHODS), []
+    chosen, lines = sorted(results.choose("method", methods, METHODS), key=METHODS.index), []
     for body in results.choose("body", bodies, BODIES):
         for seed in seeds:
             for task in BODIES[body][1]:
@@ -56,12 +59,13 @@ def bench_many_tasks(
 def cell(body: str, task: str, method: str, seed: int, frames: int, updates: int) -> dict[str, Any]:
     """What a line is known by; random's and the simulator's know neither seed nor frames."""
     ours = method in ("planner", "policy")
+    ceiling = {"samples": CEILING.samples} if method == "simulator" else {}
     return {
         "benchmark": "many_tasks",
         "body": body,
         "task": f"dm_control/{body}-{task}-v0",
         "method": method,
-        "settings": {"action_repeat": ACTION_REPEAT, "updates": updates if ours else 0},
+        "settings": {"action_repeat": ACTION_REPEAT, "updates": updates if ours else 0, **ceiling},
         "seed": seed if ours else 0,
         "frames": frames if ours else 0,
     }
@@ -83,7 +87,7 @@ def explored(body: str, seed: int, frames: int) -> tuple[Any, Dataset]:
 def task_lines(
     body: str, task: str, cells: dict[str, dict[str, Any]], seed: int, frames: int, updates: int
 ) -> list[dict[str, Any]]:
-    """The `cells` of one task by method: who acts, and what it returns; critic and policy are imagined for it first."""
+    """The `cells` of one task by method, in their order: who acts, and what it returns; critic and policy are imagined for it first."""
     name, lines = f"dm_control/{body}-{task}-v0", []
     environment = mpc.make(name, action_repeat=ACTION_REPEAT)
     agents: dict[str, Any] = {"random": mpc.RandomAgent(environment.spec)}
@@ -110,7 +114,7 @@ def task_lines(
 
 def imagined(model: Any, dataset: Dataset, name: str, updates: int, seed: int) -> tuple[dict[str, Any], float]:
     """Planner with critic, and policy, for a cost of the library, and the minutes that imagining took."""
-    body = mpc.Configurator(model, task=mpc.Task({name: 1.0}, discount=DISCOUNT))
+    body = mpc.Configurator(model, task=mpc.Task({name: 1.0}, planner=PLANNER, discount=DISCOUNT))
     settings = mpc.ImaginationSettings(updates=updates, discount=DISCOUNT)
     began = time.process_time()
     critic, policy = mpc.imagine(model, body.cost("task"), list(dataset), settings, seed=seed)

@@ -64,13 +64,16 @@ def solve(
     mpc.save_critic(critic, out / "critic")
     agents = {"planner": body.agent("plain"), "policy": mpc.PolicyAgent(loaded, policy)}
     body.solve("task", critic, policy)
-    agents = {"random": mpc.RandomAgent(loaded.spec), **agents, "planner with critic": body.agent("task")}
+    if wanted.mode != "react":
+        agents["planner with critic" if wanted.mode == "plan" else "both modes, mixed"] = body.agent("task")
+    agents = {"random": mpc.RandomAgent(loaded.spec), **agents}
     rows = {name: scored(agent, body.cost("task"), loaded, episodes, seed) for name, agent in agents.items()}
     content = {"cost": cost or str(task), "imagination_minutes": round(minutes, 2), "rows": rows}
     manifest.write_aside(out / "solve.json", json.dumps(content, indent=1).encode())
-    table = Table("who acts", "return by this cost", "decision, ms", title=f"{minutes:.1f} minutes of imagination")
+    table = Table("who acts", "return by this cost", "decision, ms", "reacted", title=f"{minutes:.1f} minutes of imagination")
     for name, row in rows.items():
-        table.add_row(name, f"{row['return_mean']:.1f} ± {row['return_ci95']:.1f}", f"{row['decision_ms_p50']:.2f}")
+        reacted = f"{row['reacted_share']:.0%}" if "reacted_share" in row else ""
+        table.add_row(name, f"{row['return_mean']:.1f} ± {row['return_ci95']:.1f}", f"{row['decision_ms_p50']:.2f}", reacted)
     console.print(table)
 
 

@@ -3,7 +3,7 @@
 from mpc import tasks
 from mpc.agent import Agent, AgentState, PlanningAgent
 from mpc.collection import collect
-from mpc.configurator import Configurator, Task
+from mpc.configurator import Configurator
 from mpc.controller import (
     BatchController,
     ControlDecision,
@@ -20,6 +20,7 @@ from mpc.controller import (
 from mpc.costs import LearnedCost, TaskCost, cost, disagreement, goal
 from mpc.critic import Critic
 from mpc.decision import Decision
+from mpc.description import Task
 from mpc.distillation import DistillationSettings, distil
 from mpc.environment import Environment, make, make_for
 from mpc.errors import (

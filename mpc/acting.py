@@ -128,6 +128,7 @@ def play(
     explore: bool = False,
     copies: int = 1,
     on_step: Callable[[int], None] | None = None,
+    on_end: Callable[[Any], None] | None = None,
 ) -> Iterator[Episode]:
     """Yield an episode for each seed, in order, until the seeds or `budget` decisions are spent.
 
@@ -139,6 +140,7 @@ def play(
       budget: decisions in all episodes together; None for no limit.
       copies: environments in lockstep.
       on_step: called with the decisions made so far, those that count towards the budget.
+      on_end: called with the agent's state at the end of each episode, in the order in which they end.
     """
     require_positive(copies=copies)
     if any(leaf is agent for leaf in jax.tree.leaves(agent)):
@@ -148,14 +150,20 @@ def play(
     environments = [environment, *(environment.copy() for _ in range(copies - 1))]
     try:
         yield from _play(
-            _Copies(environments, agent, explore), iter(seeds), float("inf") if budget is None else budget, on_step
+            _Copies(environments, agent, explore), iter(seeds), float("inf") if budget is None else budget, on_step, on_end
         )
     finally:
         for copy in environments[1:]:
             copy.close()
 
 
-def _play(copies: _Copies, seeds: Iterator[int], budget: float, on_step: Callable[[int], None] | None) -> Iterator[Episode]:
+def _play(
+    copies: _Copies,
+    seeds: Iterator[int],
+    budget: float,
+    on_step: Callable[[int], None] | None,
+    on_end: Callable[[Any], None] | None,
+) -> Iterator[Episode]:
     waiting: deque[_Recording] = deque()  # in the order of their seeds, finished or not; only the first may leave
     spent = 0
     while True:
@@ -168,8 +176,11 @@ def _play(copies: _Copies, seeds: Iterator[int], budget: float, on_step: Callabl
         # An episode may stop once it and those before it fill the budget: those before it only grow.
         earlier = spent
         for recording in waiting:
-            if recording.ended or earlier + len(recording) >= budget:
-                copies.recordings = [None if other is recording else other for other in copies.recordings]
+            if recording in copies.recordings and (recording.ended or earlier + len(recording) >= budget):
+                index = copies.recordings.index(recording)
+                copies.recordings[index] = None
+                if on_end is not None:
+                    on_end(jax.tree.map(lambda x, index=index: x[index], copies.states))
             earlier += len(recording)
         if on_step is not None:
             on_step(int(min(earlier, budget)))

@@ -131,6 +131,7 @@ class PlanningAgent:
 
     def act(self, state: AgentState, observation: Observation, *, elapsed: Any = 1.0, explore: bool = False, key: Array):
         self.model.spec.check_observation(observation)
+        check_state(state, AgentState)
         elapsed = elapsed if isinstance(elapsed, jax.Array) else np.float32(elapsed)
         return _act(*pack(self), state, observation, elapsed, key, explore=explore)
 
@@ -147,6 +148,30 @@ def believe(model: Any, state: Any, observation: Observation) -> PyTree:
     """The latent now: a fresh start on the first decision, otherwise what was believed, corrected by the observation."""
     first, later = model.start(observation), model.observe(state.latent, state.previous_action, observation)
     return jax.tree.map(lambda a, b: jnp.where(state.decisions == 0, a, b), first, later)
+
+
+def check_state(state: Any, kind: type) -> None:
+    """Raise `MPCError` unless the state is of the kind that the agent keeps."""
+    if not isinstance(state, kind):
+        raise MPCError(
+            f"state={type(state).__name__}: expected {kind.__name__}, as this agent's reset returns it. "
+            "In mid-episode mpc.Configurator.switch(task, state) hands a state over."
+        )
+
+
+def check_search(planner: planners.Planner, problem: planners.Problem, search: Any) -> None:
+    """Raise `MPCError`, while `act` is traced, where the state holds the search of another planner or horizon."""
+    if not alike(search, jax.eval_shape(lambda: planner.init(problem))):
+        raise MPCError(
+            f"state.search is not one of {type(planner).__name__} with horizon={planner.horizon}: another planner, another horizon "
+            "or a policy left it. In mid-episode mpc.Configurator.switch(task, state) hands a state over."
+        )
+
+
+def alike(one: PyTree, other: PyTree) -> bool:
+    """Whether two pytrees have the same structure and shapes."""
+    shapes = [[jnp.shape(leaf) for leaf in jax.tree.leaves(tree)] for tree in (one, other)]
+    return jax.tree.structure(one) == jax.tree.structure(other) and shapes[0] == shapes[1]
 
 
 def explored(action: Array, spec_action: Any, scale: float | Array, key: Array) -> Array:
@@ -166,6 +191,7 @@ def _act(leaves, structure: Structure, state: AgentState, observation: Observati
     latent = believe(agent.model, state, observation)
     elapsed = jnp.where(state.decisions == 0, 0.0, elapsed)
     problem = agent.problem(key=jax.random.fold_in(plan_key, 1), explore=explore)
+    check_search(agent.planner, problem, state.search)
     plan, search = planners.plan(agent.planner, problem, latent, state.search, elapsed=elapsed, key=plan_key)
     action = plan.actions[0]
     if explore:

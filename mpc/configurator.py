@@ -6,80 +6,28 @@ not count: changing from one to another changes numbers only, and compiles nothi
 """
 
 import difflib
-import tomllib
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-import planners
 from mpc import tasks as library
-from mpc.agent import PlanningAgent
+from mpc.agent import AgentState, PlanningAgent
 from mpc.costs import TaskCost, check, cost, goal
 from mpc.critic import Critic
+from mpc.description import Task
 from mpc.errors import ConfigurationError, GoalWarning
 from mpc.goals import far_from_data
 from mpc.intrinsic import Combined, combine, effort
-from mpc.mixed import MixedAgent
+from mpc.mixed import MixedAgent, MixedState
 from mpc.policy import Policy, PolicyAgent
-from planners.names import planner_named
+from mpc.switching import handed_over
+from worldmodels import Abstraction, WorldModel
+from worldmodels.errors import SpecError
+from worldmodels.simulator import Simulator
 
-MODES = ("plan", "react", "mixed")
-GOAL = "goal"
-
-
-@dataclass(frozen=True)
-class Task:
-    """What is wanted, in a few words.
-
-    Attributes:
-      cost: weight of each term, by its name in the cost library ("walker.walk"), "effort", or a name of one's own.
-      goal: an observation to reach, {name: array}, or None.
-      goal_weight: of the distance to it.
-      planner: how plans are searched, and how far.
-      discount: per model step.
-      mode: "plan" (Mode-2), "react" (Mode-1) or "mixed"; the last two need a critic and a policy.
-    """
-
-    cost: Mapping[str, float] = field(default_factory=dict)
-    goal: Mapping[str, Any] | None = None
-    goal_weight: float = 1.0
-    planner: planners.Planner = planners.ICEM(horizon=20, samples=256, iterations=4, elites=32, keep=8)
-    discount: float = 1.0
-    mode: str = "plan"
-
-    def __post_init__(self):
-        if not self.cost and self.goal is None:
-            raise ConfigurationError("a task without cost and goal: expected cost={name: weight} or goal=observation.")
-        if self.mode not in MODES:
-            raise ConfigurationError(f"mode={self.mode!r}: expected one of {', '.join(MODES)}.")
-        if not 0 < self.discount <= 1:
-            raise ConfigurationError(f"discount={self.discount}: expected a number in (0, 1].")
-
-    @classmethod
-    def read(cls, path: str | Path) -> "Task":
-        """From a TOML file with the fields above; `[planner]` has a `name` and its settings.
-
-        Raises `ConfigurationError` naming the field that is unknown or missing.
-        """
-        try:
-            given = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, tomllib.TOMLDecodeError) as error:
-            raise ConfigurationError(f"{path} cannot be read: {error}") from error
-        known = [field.name for field in fields(cls)]
-        for name in given:
-            if name not in known:
-                near = difflib.get_close_matches(name, known, n=2) or known
-                raise ConfigurationError(f"{path}: no field {name!r}. Did you mean {' or '.join(near)}?")
-        if "planner" in given:
-            settings = dict(given["planner"])
-            if "name" not in settings:
-                raise ConfigurationError(f"{path}: [planner] has no field 'name', such as name = \"icem\".")
-            given["planner"] = planner_named(settings.pop("name"), **settings)
-        return cls(**given)
+GOAL, EFFORT = "goal", "effort"
 
 
 class Solution(NamedTuple):
@@ -95,17 +43,24 @@ class Configurator:
         body = mpc.Configurator(model, stand=mpc.Task({"walker.stand": 1}), walk=mpc.Task({"walker.walk": 1, "effort": 0.01}))
         agent = body.agent("stand")
 
-    Agents of tasks with the same planner, mode and discount share their states: an episode may change its task at any decision.
+    An episode may change its task at any decision: `agent, state = body.switch("walk", state)`.
     """
 
     def __init__(self, model: Any, *, costs: Mapping[str, Any] | None = None, **tasks: Task):
-        """`costs` are terms of one's own by name: an `mpc` cost, or a function of (readout, action, step)."""
+        """`costs` are terms of one's own by names that are free: an `mpc` cost, or a function of (readout, action, step)."""
+        own = {} if costs is None else costs
         if not tasks:
             raise ConfigurationError("Configurator(model): expected at least one task as name=mpc.Task(...).")
+        for name, task in tasks.items():
+            if not isinstance(task, Task):
+                raise ConfigurationError(f"task {name}={task!r}: expected an mpc.Task.")
+        _check_model(model, tasks)
+        _check_own(own)
         self.model, self.tasks = model, tasks
         self.solutions: dict[str, Solution] = {}
+        self._agents: dict[str, Any] = {}
         names = dict.fromkeys(name for task in tasks.values() for name in task.cost)
-        self._terms = {name: self._term(name, costs or {}) for name in names}
+        self._terms = {name: self._term(name, own) for name in names}
         self._goals = {name: self._reachable(name, task.goal) for name, task in tasks.items() if task.goal is not None}
         for name in tasks:
             check(model, self.cost(name), _middle(model))
@@ -122,23 +77,36 @@ class Configurator:
 
     def agent(self, name: str) -> PlanningAgent | PolicyAgent | MixedAgent:
         """Who acts on a task."""
+        if name not in self._agents:
+            self._agents[name] = self._made(name)
+        return self._agents[name]
+
+    def switch(self, name: str, state: Any) -> tuple[PlanningAgent | PolicyAgent | MixedAgent, AgentState | MixedState]:
+        """In mid-episode: who acts on a task from here on, and from which state, given the one that the agent before left.
+
+        Whatever the two tasks' modes, planners and horizons: belief and counts stay, and the search too where it fits (else it starts
+        cold). Each mode compiles when it is used first, and not again.
+        """
+        agent = self.agent(name)
+        return agent, handed_over(state, agent)
+
+    def solve(self, name: str, critic: Critic, policy: Policy) -> None:
+        """Judge and seed the plans of a task by what was learned for it (`mpc.imagine(model, configurator.cost(name), …)`)."""
+        self._task(name)
+        if isinstance(self.model, Simulator):
+            raise ConfigurationError(f"solve({name!r}): plans on a simulator have no use for a critic and a policy.")
+        self.solutions[name] = Solution(critic, policy)
+        self._agents.pop(name, None)
+
+    def _made(self, name: str) -> PlanningAgent | PolicyAgent | MixedAgent:
         task, solved = self._task(name), self.solutions.get(name)
         if solved is None and task.mode != "plan":
             raise ConfigurationError(f"task {name!r}: mode={task.mode!r} needs a critic and a policy. Give them by `solve`.")
         if solved is not None and task.mode == "react":
             return PolicyAgent(self.model, solved.policy)
-        planning = PlanningAgent(self.model, self.cost(name), task.planner, discount=task.discount)
-        if solved is None:
-            return planning
-        planning = PlanningAgent(
-            self.model, self.cost(name), task.planner, discount=task.discount, critic=solved.critic, policy=solved.policy
-        )
+        learned = {} if solved is None else solved._asdict()
+        planning = PlanningAgent(self.model, self.cost(name), task.planner, discount=task.discount, **learned)
         return MixedAgent(planning) if task.mode == "mixed" else planning
-
-    def solve(self, name: str, critic: Critic, policy: Policy) -> None:
-        """Judge and seed the plans of a task by what was learned for it (`mpc.imagine(model, configurator.cost(name), …)`)."""
-        self._task(name)
-        self.solutions[name] = Solution(critic, policy)
 
     def _task(self, name: str) -> Task:
         if name not in self.tasks:
@@ -149,10 +117,10 @@ class Configurator:
     def _term(self, name: str, own: Mapping[str, Any]) -> TaskCost:
         if name in own:
             return own[name] if isinstance(own[name], TaskCost) else cost(own[name])
-        if name == "effort":
+        if name == EFFORT:
             return effort()
         if name not in library.TASKS:
-            known = [*own, "effort", *library.TASKS]
+            known = [*own, EFFORT, *library.TASKS]
             near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
             hint = f"Did you mean {' or '.join(near)}?" if near else f"Known: {', '.join(known)}."
             raise ConfigurationError(f"no cost named {name!r}. {hint}")
@@ -163,22 +131,59 @@ class Configurator:
 
     def _reachable(self, name: str, wanted: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """The goal, or the nearest observation within what the data reached, with a warning that tells the distance."""
-        spec, normaliser = self.model.spec, self.model.normaliser
-        spec.check_observation(wanted)
+        spec = self.model.spec
+        try:
+            spec.check_observation(wanted)
+        except SpecError as error:
+            raise ConfigurationError(f"task {name!r}: its goal does not suit the model: {error}") from error
         far = far_from_data(self.model, wanted)
         if far is None:
-            return {key: np.asarray(wanted[key], np.float32) for key in spec.names}
+            return {each: np.asarray(wanted[each], np.float32) for each in spec.names}
         warnings.warn(
             f"task {name!r}: its goal is out of the data's reach by {far.away:.1f} standard deviations ({far.words}): "
             "the nearest within is sought instead.",
             GoalWarning,
             stacklevel=4,
         )
+        normaliser = self.model.normaliser
         near = np.clip(np.asarray(spec.flatten(wanted)), normaliser.low[...], normaliser.high[...])
-        return {key: np.asarray(value) for key, value in spec.unflatten(near).items()}
+        return {each: np.asarray(value) for each, value in {**wanted, **spec.unflatten(near)}.items()}
+
+
+def _check_model(model: Any, tasks: Mapping[str, Task]) -> None:
+    """`ConfigurationError` for a model that no task can be set up on."""
+    if isinstance(model, type) or not isinstance(model, WorldModel):
+        raise ConfigurationError(f"model={model!r}: expected a world model. A folder is read by worldmodels.load(folder).")
+    if isinstance(model, Abstraction):
+        raise ConfigurationError(
+            "model=Abstraction: its actions are abstract, no environment takes them. Give the model below it, or plan through "
+            "both by an mpc.HierarchicalAgent."
+        )
+    for name, task in tasks.items():
+        if isinstance(model, Simulator) and task.mode != "plan":
+            raise ConfigurationError(f"task {name!r}: mode={task.mode!r} on a simulator, which is planned on: expected 'plan'.")
+
+
+def _check_own(costs: Any) -> None:
+    """`ConfigurationError` unless `costs` are terms by names that are free."""
+    if not isinstance(costs, Mapping):
+        raise ConfigurationError(f"costs={costs!r}: expected {{name: an mpc cost, or a function of (readout, action, step)}}.")
+    for name, term in costs.items():
+        if name in (GOAL, EFFORT, *library.TASKS):
+            meant = "the distance to Task(goal=...)" if name == GOAL else f"mpc's own {name}"
+            raise ConfigurationError(f"costs[{name!r}]: this is the name of {meant}. Choose another one.")
+        if isinstance(term, type) or not (isinstance(term, TaskCost) or callable(term)):
+            raise ConfigurationError(
+                f"costs[{name!r}]={term!r}: expected an mpc cost, or a function of (readout, action, step)."
+            )
 
 
 def _middle(model: Any) -> dict[str, np.ndarray]:
-    """The observation in the middle of the data."""
-    flat = model.normaliser.inverse(np.zeros(model.spec.size, np.float32))
-    return {name: np.asarray(value) for name, value in model.spec.unflatten(flat).items()}
+    """An observation like those of the data: their mean, without a picture; of a simulator the robot as its model puts it."""
+    observation, normaliser = model.spec.blank, getattr(model, "normaliser", None)
+    if isinstance(model, Simulator):
+        rest = model.engine.model.qpos0
+        observation["state"][1 : 1 + len(rest)] = rest
+    elif normaliser is not None:
+        observation |= model.spec.unflatten(normaliser.inverse(np.zeros(model.spec.size, np.float32)))
+    return {name: np.asarray(value) for name, value in observation.items()}

@@ -11,6 +11,7 @@ from scipy.special import stdtrit
 
 from mpc.acting import play
 from mpc.environment import Environment
+from mpc.mixed import MixedState
 from planners.errors import require_positive
 from worldmodels.data.episode import Episodes
 
@@ -25,10 +26,12 @@ class Evaluation:
     Attributes:
       episodes: as they were played, in the order of their seeds.
       decision_ms: [D], milliseconds from a numpy observation to a numpy action, one environment, compiled.
+      reacted_share: of all decisions in the episodes, those in which Mode-1 sufficed; None for agents that have but one mode.
     """
 
     episodes: Episodes
     decision_ms: np.ndarray
+    reacted_share: float | None = None
 
     @property
     def returns(self) -> np.ndarray:
@@ -47,12 +50,14 @@ class Evaluation:
 
     def summary(self) -> dict[str, float | int]:
         """The figures of a report's row, named as in `summary.json`."""
+        reacted = {} if self.reacted_share is None else {"reacted_share": self.reacted_share}
         return {
             "return_mean": float(self.returns.mean()),
             "return_ci95": confidence_interval(self.returns),
             "episodes": len(self.episodes),
             "decision_ms_p50": float(np.percentile(self.decision_ms, 50)),
             "decision_ms_p99": float(np.percentile(self.decision_ms, 99)),
+            **reacted,
         }
 
 
@@ -61,8 +66,17 @@ def evaluate(
 ) -> Evaluation:
     """Play `episodes` with seeds `seed`, `seed` + 1, …, all side by side unless `copies` says otherwise, and time decisions."""
     require_positive(episodes=episodes)
-    played = tuple(play(environment, agent, range(seed, seed + episodes), copies=copies or episodes))
-    return Evaluation(Episodes(environment.spec, played), time_decisions(agent, played[0].observations, seed))
+    ends: list[Any] = []
+    played = tuple(play(environment, agent, range(seed, seed + episodes), copies=copies or episodes, on_end=ends.append))
+    decision_ms = time_decisions(agent, played[0].observations, seed)
+    return Evaluation(Episodes(environment.spec, played), decision_ms, _reacted_share(ends))
+
+
+def _reacted_share(ends: list[Any]) -> float | None:
+    """How often Mode-1 sufficed, over the states that episodes ended in."""
+    if not isinstance(ends[0], MixedState):
+        return None
+    return sum(int(end.reacted) for end in ends) / sum(int(end.decided) for end in ends)
 
 
 def time_decisions(agent: Any, observations: dict[str, np.ndarray], seed: int = 0, count: int = TIMED_DECISIONS) -> np.ndarray:

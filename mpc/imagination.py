@@ -4,7 +4,7 @@ From states that the data show, the policy acts in the model for a few steps; th
 less (Hafner et al. 2020, Dreamer, section 3; values of an ensemble as in Hansen et al. 2024). The model never saw this cost.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -18,13 +18,14 @@ from jaxtyping import Array, Float
 
 from mpc.costs import OnModel, TaskCost, check
 from mpc.critic import Critic, two_hot
-from mpc.errors import CostError
+from mpc.errors import CostError, LearningError
 from mpc.learning.learner import paid_until_the_end, reaction_loss
 from mpc.policy import Policy
 from planners.errors import require_positive
 from worldmodels.data.episode import Episode
 from worldmodels.data.windows import Window
-from worldmodels.spec import DiscreteAction
+from worldmodels.errors import SpecError
+from worldmodels.spec import DiscreteAction, Spec
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class ImaginationProgress(NamedTuple):
 def imagine(
     model: Any,
     cost: TaskCost,
-    episodes: Sequence[Episode],
+    episodes: Iterable[Episode],
     settings: ImaginationSettings | None = None,
     *,
     seed: int = 0,
@@ -87,10 +88,10 @@ def imagine(
 ) -> tuple[Critic, Policy]:
     """The critic and the policy for `cost` under the frozen `model`, from the states that `episodes` show.
 
-    Raises `CostError` for a cost that does not suit the model.
+    Raises `CostError` for a cost that does not suit the model, `LearningError` without episodes or for those of another environment.
     """
     settings = settings or ImaginationSettings()
-    observations = {name: np.concatenate([episode.observations[name] for episode in episodes]) for name in model.spec.names}
+    observations = _seen(model.spec, episodes)
     check(model, cost, {name: value[0] for name, value in observations.items()})
     starts = jax.jit(jax.vmap(model.start))(observations)
     size = model.features(jax.tree.map(lambda x: x[0], starts)).shape[-1]
@@ -108,6 +109,21 @@ def imagine(
         if progress is not None:
             progress(ImaginationProgress(done + count, settings.updates, float(loss), float(to_go)))
     return state.critic, state.policy
+
+
+def _seen(spec: Spec, episodes: Iterable[Episode]) -> dict[str, np.ndarray]:
+    """All observations of the episodes, [N, ...] by name."""
+    shown = [episode.observations for episode in episodes]
+    if not shown:
+        raise LearningError(
+            "episodes: there are none. Expected at least one, since imagination starts from states that data show."
+        )
+    for each in shown:
+        try:
+            spec.check_observation(each, batch=(len(next(iter(each.values()))),))
+        except SpecError as error:
+            raise LearningError(f"episodes: they do not suit the model of {spec.environment}: {error}") from error
+    return {name: np.concatenate([each[name] for each in shown]) for name in spec.names}
 
 
 @partial(jax.jit, static_argnames=("settings", "count"))

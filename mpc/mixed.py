@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 import planners
-from mpc.agent import AgentState, Observation, PlanningAgent, believe, explored
+from mpc.agent import AgentState, Observation, PlanningAgent, believe, check_search, check_state, explored
 from mpc.decision import Decision
 from mpc.errors import MPCError
 from mpc.packing import Structure, pack, unpack
@@ -25,11 +25,12 @@ class MixedState:
     agent: AgentState
     waited: Array  # model steps since the last plan
     reacted: Array  # decisions that Mode-1 made alone
+    decided: Array  # decisions in this mode
 
     @property
     def reacted_share(self) -> Float[Array, ""]:
-        """Of all decisions since reset, those in which Mode-1 sufficed."""
-        return self.reacted / jnp.maximum(self.agent.decisions, 1)
+        """Of all decisions in this mode, those in which Mode-1 sufficed."""
+        return self.reacted / jnp.maximum(self.decided, 1)
 
 
 @pytree
@@ -58,10 +59,11 @@ class MixedAgent:
         return self.planning.model
 
     def reset(self, observation: Observation) -> MixedState:
-        return MixedState(self.planning.reset(observation), jnp.zeros(()), jnp.zeros((), jnp.int32))
+        return MixedState(self.planning.reset(observation), jnp.zeros(()), *[jnp.zeros((), jnp.int32)] * 2)
 
     def act(self, state: MixedState, observation: Observation, *, elapsed: Any = 1.0, explore: bool = False, key: Array):
         self.model.spec.check_observation(observation)
+        check_state(state, MixedState)
         return _act(*pack(self), state, observation, elapsed, key, explore=explore)
 
 
@@ -70,6 +72,7 @@ def _act(leaves, structure: Structure, state: MixedState, observation: Observati
     mixed: MixedAgent = unpack(leaves, structure)
     agent = mixed.planning
     judge_key, plan_key, noise_key = jax.random.split(key, 3)
+    check_search(agent.planner, agent.problem(), state.agent.search)
     latent = believe(agent.model, state.agent, observation)
     waited = jnp.where(state.agent.decisions == 0, 0.0, state.waited + elapsed)
     reaction, to_go, agreed = judged(agent, latent, mixed.tolerance, judge_key)
@@ -87,7 +90,7 @@ def _act(leaves, structure: Structure, state: MixedState, observation: Observati
         action = explored(action, agent.model.spec.action, agent.exploration or 0.3, noise_key)
     following = AgentState(latent, action, after, state.agent.decisions + 1)
     sent = agent.model.spec.action.denormalise(action)
-    return Decision(action=sent, cost=cost), MixedState(following, waited, state.reacted + agreed)
+    return Decision(action=sent, cost=cost), MixedState(following, waited, state.reacted + agreed, state.decided + 1)
 
 
 def judged(agent: PlanningAgent, latent: Any, tolerance: float, key: Array) -> tuple[Array, Array, Array]:

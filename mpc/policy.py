@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from mpc.agent import AgentState, Observation, believe, explored
+from mpc.agent import AgentState, Observation, believe, check_state, explored
 from mpc.decision import Decision
 from mpc.packing import Structure, pack, unpack
 from planners import pytree, static
@@ -95,6 +95,7 @@ class PolicyAgent:
 
     def act(self, state: AgentState, observation: Observation, *, elapsed: Any = 1.0, explore: bool = False, key: Array):
         self.model.spec.check_observation(observation)
+        check_state(state, AgentState)
         return _act(*pack(self), state, observation, key, explore=explore)
 
 

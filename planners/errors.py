@@ -1,5 +1,7 @@
 """What planners raise, always before any computation starts."""
 
+from numbers import Real
+
 
 class PlannerError(ValueError):
     """A problem or a planner that cannot be used as given: what was given, what was expected, what to do."""
@@ -18,10 +20,10 @@ class ProblemShapeError(PlannerError):
 
 
 def require_positive(**settings: float) -> None:
-    """Raise `SettingError` for the first setting below 1."""
+    """Raise `SettingError` for the first setting that is no number of at least 1."""
     for name, value in settings.items():
-        if value < 1:
-            raise SettingError(f"{name}={value}: expected at least 1.")
+        if not isinstance(value, Real) or not value >= 1:
+            raise SettingError(f"{name}={value!r}: expected at least 1.")
 
 
 def require_fraction(**settings: float) -> None:

@@ -18,14 +18,20 @@ def planner_classes() -> dict[str, type]:
     }
 
 
-def planner_named(name: str, **settings) -> planners.Planner:
-    """`planner_named("cem", horizon=20)`; `PlannerError` with near matches for a name that is not there."""
+def planner_class(name: str) -> type:
+    """`planner_class("cem")`; `PlannerError` with near matches for a name that is not there."""
     classes = planner_classes()
     if name.lower() not in classes:
         near = difflib.get_close_matches(name.lower(), classes, n=3) or sorted(classes)
         raise planners.PlannerError(f"planner {name!r} is not known. Did you mean {', '.join(near)}?")
-    known = inspect.signature(classes[name.lower()]).parameters
+    return classes[name.lower()]
+
+
+def planner_named(name: str, **settings) -> planners.Planner:
+    """`planner_named("cem", horizon=20)`; `PlannerError` for a name or a setting that is not there."""
+    kind = planner_class(name)
+    known = inspect.signature(kind).parameters
     unknown = set(settings) - set(known)
     if unknown:
         raise planners.SettingError(f"{name} has no setting {sorted(unknown)}; it has {sorted(known)}.")
-    return classes[name.lower()](**settings)
+    return kind(**settings)

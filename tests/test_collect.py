@@ -12,11 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mpc.agent import AgentState
 from mpc.collection import collect
 from mpc.decision import Decision
 from mpc.environment import make
 from mpc.errors import CollectionError
 from mpc.evaluation import Evaluation, confidence_interval, evaluate, time_decisions
+from mpc.mixed import MixedState
 from mpc.random_agent import PinkAgent, RandomAgent
 from planners import pytree, static
 from planners.errors import SettingError
@@ -150,6 +152,7 @@ def test_a_killed_collection_goes_on_where_it_was(tmp_path):
     folder, pendulum = tmp_path / "data", make("Pendulum-v1", action_repeat=4)
     script = f"""
 import time
+from mpc.agent import AgentState
 from mpc.collection import collect
 from mpc.environment import make
 pendulum = make("Pendulum-v1", action_repeat=4)
@@ -180,6 +183,28 @@ def test_evaluation_plays_unseen_seeds_without_exploring(cartpole):
     summary = evaluation.summary()
     assert summary["return_mean"] == pytest.approx(evaluation.returns.mean())
     assert 0 < summary["decision_ms_p50"] <= summary["decision_ms_p99"]
+
+
+@pytree
+class EverySecond:
+    """Reacts in its first decision, its third, and so on; pushes by its seed, so that episodes differ in length."""
+
+    def reset(self, observation):
+        nothing = jnp.zeros((), jnp.int32)
+        return MixedState(AgentState((), nothing, (), nothing), jnp.zeros(()), nothing, nothing)
+
+    def act(self, state, observation, *, elapsed=1.0, explore=False, key):
+        following = MixedState(state.agent, state.waited, state.reacted + (state.decided + 1) % 2, state.decided + 1)
+        return Decision(jax.random.randint(key, (), 0, 2)), following
+
+
+@pytest.mark.parametrize("copies", [1, 2, None])
+def test_evaluation_tells_how_often_reacting_sufficed(cartpole, copies):
+    evaluation = evaluate(cartpole, EverySecond(), episodes=4, seed=50, copies=copies)
+    assert len(set(evaluation.lengths.tolist())) > 1
+    assert evaluation.reacted_share == sum(-(-length // 2) for length in evaluation.lengths) / sum(evaluation.lengths)
+    assert evaluation.summary()["reacted_share"] == evaluation.reacted_share
+    assert "reacted_share" not in evaluate(cartpole, RandomAgent(cartpole.spec), episodes=1).summary()
 
 
 def test_latency_counts_the_work_of_a_decision():

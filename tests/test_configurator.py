@@ -1,5 +1,8 @@
 """One engine, set up for several tasks: what changes, what does not, and what is refused."""
 
+import json
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +10,7 @@ import pytest
 
 import mpc
 import planners
+import worldmodels
 from mpc import agent as planning
 from mpc.critic import Critic
 from mpc.errors import ConfigurationError, CostError, MPCError
@@ -31,6 +35,10 @@ def engine(**tasks):
         costs=COSTS,
         **(tasks or {"west": task(cost={"left": 2.0}), "east": task(cost={"right": 1.0, "effort": 0.01})}),
     )
+
+
+def with_own(**costs):
+    return mpc.Configurator(true_model(), costs=costs, west=task(cost=dict.fromkeys(costs, 1.0)))
 
 
 def solution():
@@ -86,6 +94,87 @@ def test_modes_need_what_they_are_made_of():
     assert isinstance(body.agent("both"), mpc.MixedAgent)
 
 
+def modes():
+    """One task in every mode and by other planners and horizons."""
+    west = {"cost": {"left": 2.0}}
+    body = engine(
+        plan=task(**west, discount=0.9),
+        far=task(**west, planner=planners.CEM(horizon=12, samples=32, iterations=3, elites=8)),
+        icem=task(**west, planner=planners.ICEM(horizon=8, samples=32, iterations=3, elites=8, keep=4)),
+        react=task(**west, mode="react"),
+        mixed=task(**west, mode="mixed", discount=0.9),
+    )
+    for name in ("react", "mixed"):
+        body.solve(name, *solution())
+    return body
+
+
+@pytest.mark.slow
+def test_an_episode_goes_on_through_all_modes_and_horizons_and_compiles_each_once(caplog):
+    body = modes()
+    assert body.agent("plan") is body.agent("plan")
+    position, velocity = 0.0, 0.0
+    state = body.agent("plan").reset(tiny.observation(position, velocity))
+    ways = ["plan", "far", "react", "mixed", "plan", "mixed", "icem", "mixed", "react", "plan", "react", "far", "plan"]
+    for turn in range(2):
+        caplog.clear()
+        with jax.log_compiles():
+            for step, name in enumerate([way for way in ways for _ in range(3)]):
+                agent, state = body.switch(name, state)
+                decision, state = agent.act(state, tiny.observation(position, velocity), key=jax.random.key(step))
+                position, velocity = tiny.step(position, velocity, float(decision.action[0]))
+        compiled = [record.getMessage() for record in caplog.records if "Compiling" in record.getMessage()]
+        assert bool(compiled) == (turn == 0), compiled
+    assert int(state.decisions) == 2 * 3 * len(ways)
+    for step in range(20):
+        decision, state = body.agent("plan").act(state, tiny.observation(position, velocity), key=jax.random.key(step))
+        position, velocity = tiny.step(position, velocity, float(decision.action[0]))
+    assert abs(position + 0.5) < 0.2
+
+
+def test_a_search_is_handed_over_where_it_fits_and_begins_again_elsewhere():
+    body, observation = modes(), tiny.observation(0.0, 0.0)
+    plan = body.agent("plan")
+    cold = plan.reset(observation)
+    _, warm = plan.act(cold, observation, key=jax.random.key(0))
+    same = lambda one, other: all(np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (one, other)), strict=True))  # noqa: E731
+    assert not same(warm.search, cold.search)
+    assert body.switch("plan", warm)[1].search is warm.search
+    agent, mixed = body.switch("mixed", warm)
+    assert isinstance(agent, mpc.MixedAgent) and mixed.agent.search is warm.search
+    assert (float(mixed.waited), int(mixed.decided), int(mixed.agent.decisions)) == (0.0, 0, 1)
+    assert body.switch("plan", mixed)[1].search is warm.search
+    late = replace(mixed, waited=jnp.ones(()))
+    assert same(body.switch("plan", late)[1].search, cold.search)
+    assert body.switch("mixed", late)[1].agent.search is warm.search
+    _, reacting = body.switch("react", late)
+    assert reacting.search == () and int(reacting.decisions) == 1
+    np.testing.assert_array_equal(reacting.previous_action, warm.previous_action)
+    assert same(body.switch("plan", reacting)[1].search, cold.search)
+    far, state = body.switch("far", warm)
+    assert same(state.search, far.reset(observation).search)
+    with pytest.raises(ConfigurationError, match=r"state=\(\): expected what reset or act"):
+        body.switch("plan", ())
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "named"),
+    [
+        ("mixed", "plan", "state=MixedState: expected AgentState.*switch"),
+        ("plan", "mixed", "state=AgentState: expected MixedState.*switch"),
+        ("mixed", "react", "state=MixedState: expected AgentState.*switch"),
+        ("react", "plan", "state.search is not one of CEM with horizon=8.*switch"),
+        ("plan", "far", "state.search is not one of CEM with horizon=12.*switch"),
+        ("plan", "icem", "state.search is not one of ICEM.*switch"),
+    ],
+)
+def test_a_state_that_is_not_handed_over_is_refused(before, after, named):
+    body, observation = modes(), tiny.observation(0.0, 0.0)
+    state = body.agent(before).reset(observation)
+    with pytest.raises(MPCError, match=named):
+        body.agent(after).act(state, observation, key=jax.random.key(0))
+
+
 @pytest.mark.slow
 def test_the_mixed_agent_reacts_where_the_critic_finds_nothing_better_and_plans_elsewhere():
     body = engine(both=task(cost={"left": 1.0}, mode="mixed", discount=0.9))
@@ -120,19 +209,68 @@ def test_a_task_is_read_from_a_file(tmp_path):
     engine(west=read).agent("west")
 
 
-@pytest.mark.parametrize(
-    ("text", "named"),
-    [
-        ("kost = {}", r"no field 'kost'. Did you mean cost"),
-        ("mode = 'plan'", "without cost and goal"),
-        ("[cost]\nleft = 1\n[planner]\nhorizon = 5", "no field 'name'"),
-        ("mode = ", "cannot be read"),
-    ],
-)
-def test_a_wrong_file_names_the_field(tmp_path, text, named):
-    (tmp_path / "task.toml").write_text(text)
+def test_a_task_is_read_from_json_as_from_toml(tmp_path):
+    described = {"cost": {"left": 2}, "planner": {"name": "cem", "horizon": 5}, "goal": {"position": [0.5], "velocity": [0]}}
+    (tmp_path / "task.json").write_text(json.dumps(described))
+    read = mpc.Task.read(tmp_path / "task.json")
+    assert (read.cost, read.planner, read.goal) == ({"left": 2}, planners.CEM(horizon=5), described["goal"])
+    engine(west=replace(read, planner=PLANNER)).agent("west")
+
+
+WRONG = [  # fields of a task, and what the error must say: the field, what was given, what is expected
+    ({"cost": "walker.walk"}, r"cost='walker.walk': expected \{name: weight\}"),
+    ({"cost": ["left"]}, r"cost=\['left'\]: expected \{name: weight\}"),
+    ({"cost": {"left": "a"}}, "weight of left='a': expected a finite number"),
+    ({"cost": {"left": True}}, "weight of left=True: expected a finite number"),
+    ({"cost": {"left": -1.0}}, "weight of left=-1.0: expected a finite number of at least 0"),
+    ({"cost": {"left": [1.0]}}, r"weight of left=\[1.0\]: expected a finite number"),
+    ({"cost": {"left": 1.0}, "mode": 5}, "mode=5: expected one of plan, react, mixed"),
+    ({"cost": {"left": 1.0}, "mode": ["plan"]}, r"mode=\['plan'\]: expected one of"),
+    ({"cost": {"left": 1.0}, "planner": 3}, "planner=3: expected a"),
+    ({"cost": {"left": 1.0}, "discount": "high"}, r"discount='high': expected a number in \(0, 1\]"),
+    ({"cost": {"left": 1.0}, "goal_weight": "big"}, "goal_weight='big': expected a finite number"),
+    ({"goal": "home"}, "goal='home': expected an observation"),
+    ({"goal": {"position": "there", "velocity": [0.0]}}, r"goal\['position'\]='there': expected finite numbers"),
+    ({"goal": {"position": [[1.0], [1.0, 2.0]]}}, r"goal\['position'\]=.*: expected finite numbers"),
+]
+WRONG_IN_FILES = [
+    ({"cost": {"left": 1.0}, "planner": "icem"}, "planner='icem': expected a table"),
+    ({"cost": {"left": 1.0}, "planner": {"name": 3}}, "no field 'name'"),
+    ({"cost": {"left": 1.0}, "planner": {"name": "cem"}}, "no field 'horizon', which cem needs"),
+    ({"cost": {"left": 1.0}, "planner": {"name": "icme", "horizon": 5}}, "planner: planner 'icme' is not known"),
+    ({"cost": {"left": 1.0}, "planner": {"name": "cem", "horizon": "far"}}, "planner: horizon='far': expected a whole number"),
+    ({"cost": {"left": 1.0}, "planner": {"name": "cem", "horizon": 0}}, "planner: horizon=0: expected at least 1"),
+    (
+        {"cost": {"left": 1.0}, "planner": {"name": "cem", "horizon": 5, "spread": "wide"}},
+        "planner: spread='wide': expected a nu",
+    ),
+    ({"cost": {"left": 1.0}, "planner": {"name": "cem", "horizon": 5, "sample": 5}}, r"no setting \['sample'\]"),
+    ({"kost": {}}, "no field 'kost'. Did you mean cost"),
+    ({"mode": "plan"}, "without cost and goal"),
+    ([1], r"\[1\]: expected the fields of a task"),
+]
+
+
+@pytest.mark.parametrize(("described", "named"), WRONG)
+def test_a_wrong_description_names_the_field(described, named):
     with pytest.raises(ConfigurationError, match=named):
+        mpc.Task(**described)
+
+
+@pytest.mark.parametrize(("described", "named"), WRONG + WRONG_IN_FILES)
+def test_a_wrong_file_names_itself_and_the_field(tmp_path, described, named):
+    (tmp_path / "task.json").write_text(json.dumps(described))
+    with pytest.raises(ConfigurationError, match=r"task\.json: .*" + named):
+        mpc.Task.read(tmp_path / "task.json")
+
+
+@pytest.mark.parametrize("text", ["mode = ", "[cost]\nleft = 'a'", "[planner]\nhorizon = 5\n[cost]\nleft = 1", "kost = 1"])
+def test_a_wrong_toml_file_names_itself(tmp_path, text):
+    (tmp_path / "task.toml").write_text(text)
+    with pytest.raises(ConfigurationError, match=r"task\.toml"):
         mpc.Task.read(tmp_path / "task.toml")
+    with pytest.raises(ConfigurationError, match=r"nowhere\.toml cannot be read"):
+        mpc.Task.read(tmp_path / "nowhere.toml")
 
 
 @pytest.mark.parametrize(
@@ -140,7 +278,18 @@ def test_a_wrong_file_names_the_field(tmp_path, text, named):
     [
         (lambda: mpc.Configurator(true_model()), "at least one task"),
         (lambda: engine(west=task(cost={"lefd": 1.0})), "Did you mean left"),
-        (lambda: engine(west=task(cost={"left": -1.0})), "weight of left"),
+        (lambda: planners.CEM(horizon="far"), "horizon='far': expected at least 1"),
+        (lambda: task(cost={"left": 1.0}, planner=planners.CEM), "expected a planner such as"),
+        (lambda: task(cost={"left": 1.0}, planner=planners.CEM(horizon=2.5)), "horizon=2.5: expected a whole number"),
+        (lambda: mpc.Configurator(true_model(), west=3), "task west=3: expected an mpc.Task"),
+        (lambda: mpc.Configurator(true_model(), costs=[1], west=task(cost={"effort": 1.0})), r"costs=\[1\]: expected"),
+        (lambda: with_own(left=3), r"costs\['left'\]=3: expected an mpc cost"),
+        (lambda: with_own(goal=COSTS["left"]), r"costs\['goal'\]: this is the name of the distance to Task\(goal"),
+        (lambda: with_own(effort=COSTS["left"]), r"costs\['effort'\]: this is the name of mpc's own effort"),
+        (lambda: with_own(**{"walker.run": COSTS["left"]}), r"costs\['walker.run'\]: this is the name of mpc's own"),
+        (lambda: engine(west=task(cost={"goal": 1.0})), "no cost named 'goal'"),
+        (lambda: engine(west=task(goal={"position": [0.1]})), r"task 'west': its goal does not suit the model.*velocity"),
+        (lambda: engine(west=task(goal={"position": [0.1, 2], "velocity": [0.1]})), r"task 'west': its goal.*shape"),
         (lambda: engine(west=task(cost={"walker.walk": 1.0})), "height"),
         (lambda: engine().agent("west-east"), "no task 'west-east'"),
         (lambda: mpc.Task({"left": 1.0}, mode="dream"), "mode='dream'"),
@@ -149,16 +298,80 @@ def test_a_wrong_file_names_the_field(tmp_path, text, named):
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(make, named):
-    with pytest.raises((ConfigurationError, CostError, MPCError), match=named):
+    with pytest.raises((ConfigurationError, CostError, MPCError, planners.SettingError), match=named):
         make()
 
 
 def test_a_cost_for_another_body_is_refused():
-    from dataclasses import replace
-
     model = true_model(replace(tiny.SPEC, environment="dm_control/cheetah-run-v0"))
     with pytest.raises(ConfigurationError, match=r"body walker.*cheetah-run"):
         mpc.Configurator(model, walk=mpc.Task({"walker.walk": 1.0}))
+
+
+def acts_once(body, name, observation):
+    agent = body.agent(name)
+    decision, _ = agent.act(agent.reset(observation), observation, key=jax.random.key(0))
+    return np.asarray(decision.action)
+
+
+SMALL = {"latent": 8, "hidden": 8, "head": 8, "expander": 8}
+
+
+@pytest.mark.parametrize("spec", [tiny.PICTURES, tiny.BOTH])
+def test_a_model_of_pictures_is_driven_by_goals_and_by_costs_of_its_own(spec):
+    model = worldmodels.JEPA(spec, **SMALL)
+    home, seen = tiny.observation(0.3, 0.1, spec), tiny.observation(0.0, 0.0, spec)
+    body = mpc.Configurator(model, costs={"learned": mpc.LearnedCost()}, home=task(goal=home), paid=task(cost={"learned": 1.0}))
+    latent = model.start(home)
+    np.testing.assert_allclose(body.cost("home").terminal(model, latent, 0), 0.0, atol=1e-6)
+    assert float(body.cost("home").terminal(model, model.start(seen), 0)) > 0
+    assert np.isfinite(acts_once(body, "home", seen)).all() and np.isfinite(acts_once(body, "paid", seen)).all()
+    if spec is tiny.BOTH:
+        with pytest.warns(UserWarning, match=r"9\.0 standard deviations"):
+            body = mpc.Configurator(model, home=task(goal=tiny.observation(0.3, 9.0, spec)))
+        nearest = model.start({"camera": home["camera"], "velocity": np.array([4.0])})
+        np.testing.assert_allclose(body.cost("home").terminal(model, nearest, 0), 0.0, atol=1e-6)
+    with pytest.raises(CostError, match="reads 'position' but the model's readouts are"):
+        mpc.Configurator(model, west=task(cost={"left": 1.0}), costs=COSTS)
+
+
+def simulated():
+    pytest.importorskip("dm_control")
+    environment = mpc.make("dm_control/cartpole-balance-v0", action_repeat=4, privileged=True)
+    return mpc.simulator(environment), environment.reset(0)
+
+
+@pytest.mark.slow
+def test_a_simulator_is_planned_on():
+    model, observation = simulated()
+    planner = planners.CEM(horizon=2, samples=8, iterations=1, elites=2)
+    tasks = {
+        "balance": mpc.Task({"cartpole.balance": 1.0}, planner=planner),
+        "home": mpc.Task(goal=observation, planner=planner),
+    }
+    body = mpc.Configurator(model, **tasks)
+    for name in tasks:
+        assert np.abs(acts_once(body, name, observation)).max() <= 1.0
+    with pytest.raises(ConfigurationError, match=r"solve\('home'\).*no use for a critic"):
+        body.solve("home", *solution())
+
+
+def test_a_simulator_neither_reacts_nor_mixes():
+    with pytest.raises(ConfigurationError, match=r"task 'balance': mode='mixed' on a simulator"):
+        mpc.Configurator(simulated()[0], balance=mpc.Task({"cartpole.balance": 1.0}, mode="mixed"))
+
+
+def test_what_no_task_can_be_set_up_on_is_refused():
+    below = worldmodels.JEPA(tiny.SPEC, **SMALL)
+    above = worldmodels.JEPA(
+        worldmodels.Spec("tiny/above", (("below", (8,)),), worldmodels.ContinuousAction((), ())),
+        **{**SMALL, "latent": 4, "noise": "quantised", "noise_size": 3, "actions": "latent"},
+    )
+    with pytest.raises(ConfigurationError, match=r"model=Abstraction.*HierarchicalAgent"):
+        mpc.Configurator(worldmodels.Abstraction(below, above, 5), rest=task(cost={"effort": 1.0}))
+    for wrong in ("runs/model", worldmodels.JEPA, None):
+        with pytest.raises(ConfigurationError, match=r"model=.*: expected a world model"):
+            mpc.Configurator(wrong, rest=task(cost={"effort": 1.0}))
 
 
 def test_the_return_of_an_episode_under_another_cost_is_what_was_seen():

@@ -4,7 +4,9 @@ import ctypes
 import sys
 import time
 from dataclasses import replace
+from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -15,6 +17,8 @@ from mpc.controller.deciding import Arrival
 from mpc.controller.searching import Request, Searched
 from mpc.controller.thinking import PlanningThread
 from mpc.errors import ControllerError
+from mpc.policy import SquashedGaussian
+from planners import pytree
 from tests import tiny
 from tests.test_agent import reach, true_model
 from tests.test_controller import PLANNER, RATE, controller, drive, failing
@@ -222,3 +226,74 @@ def test_a_policy_alone_acts_in_its_own_mode():
             np.testing.assert_allclose(decision.action, wanted, rtol=1e-6)
     made.plans = True
     assert made.step(observation, 0.3).status.rung is Rung.PLAN
+
+
+@pytree
+class Rightwards:
+    """A policy that always pushes to the right."""
+
+    push: Any
+
+    def __call__(self, features):
+        return SquashedGaussian(self.push, jnp.full(1, 0.1))
+
+
+@pytree
+class Homing:
+    """A critic of two members of one mind: pushes to the right are best left of the middle, and to the left right of it."""
+
+    push: Any
+
+    def __call__(self, features, action):
+        return jnp.full(2, 1 + ((action - jnp.where(features[0] < 0, self.push, -self.push)) ** 2).sum())
+
+
+def doubtful(tolerance=0.1, **settings):
+    push = jnp.full(1, 0.5)
+    planning = mpc.PlanningAgent(
+        true_model(), mpc.cost(reach, target=0.0), PLANNER, policy=Rightwards(push), critic=Homing(push)
+    )
+    recorder = settings.pop("recorder", None)
+    agent = mpc.MixedAgent(planning, tolerance)
+    return agent, mpc.Controller(agent, mpc.ControllerSettings(period=0.1, **settings), recorder=recorder)
+
+
+def test_a_mixed_agent_reacts_where_policy_and_critic_agree_and_plans_elsewhere_and_can_be_replayed(tmp_path):
+    agent, made = doubtful(rate=(4.0,), recorder=mpc.FlightRecorder(tmp_path / "log"))
+    made.warm_up(1)
+    functions = [programs.judge, programs.begin, programs.improve, programs.finish, programs.perceive, programs.fresh]
+    compiled = [function._cache_size() for function in functions]
+    positions = [-1.0, -1.0, 1.0, 1.0, -1.0, 1.0]
+    decisions = [made.step(tiny.observation(position, 0.0), 0.1 * tick) for tick, position in enumerate(positions)]
+    assert [function._cache_size() for function in functions] == compiled
+    wanted = [Rung.POLICY if position < 0 else Rung.PLAN for position in positions]
+    assert [decision.status.rung for decision in decisions] == wanted
+    for decision in decisions:
+        assert decision.action[0] == 1.0 if decision.status.rung is Rung.POLICY else decision.action[0] < 0
+    assert made.reacted == 3 and made.reacted_share == 0.5
+    made.plans = False  # Mode-1 alone
+    assert made.step(tiny.observation(1.0, 0.0), 0.6).status.rung is Rung.POLICY
+    made.close()
+    replays = list(mpc.Log(tmp_path / "log", agent=agent).replays())
+    assert [replay.identical for replay in replays] == [True] * 7
+    assert [replay.outcome.rung for replay in replays] == [*wanted, Rung.POLICY]
+
+
+def test_a_mixed_agent_plans_where_its_critic_fails_or_is_left_out(monkeypatch):
+    _, made = doubtful()
+    with monkeypatch.context() as patch:
+        patch.setattr(programs, "judge", failing)
+        decision = made.step(tiny.observation(-1.0, 0.0), 0.0)
+    assert decision.status == (Rung.PLAN, ("critic failed (Broken: gone)",))
+    made.configure(mpc.cost(reach, target=1.0))  # the critic knows nothing of this cost
+    assert made.step(tiny.observation(-1.0, 0.0), 0.1).status.rung is Rung.PLAN
+    assert made.reacted == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [({"asynchronous": True}, "asynchronous=True"), ({"fallbacks": (Rung.SHIFTED,)}, "Rung.POLICY there")],
+)
+def test_settings_under_which_a_mixed_agent_cannot_react_are_refused(settings, named):
+    with pytest.raises(ControllerError, match=named):
+        doubtful(**settings)

@@ -7,7 +7,7 @@ import pytest
 from scipy.linalg import solve_discrete_are
 
 import mpc
-from mpc.errors import CostError
+from mpc.errors import CostError, LearningError
 from mpc.imagination import ImaginationSettings, imagine
 from tests import tiny
 from tests.test_agent import true_model
@@ -61,3 +61,15 @@ def test_what_cannot_be_imagined_is_refused():
         ImaginationSettings(discount=1.0)
     with pytest.raises(CostError, match="previous_action"):
         imagine(true_model(), mpc.smoothness(), tiny.episodes(count=1))
+
+
+def test_imagination_without_states_to_start_from_is_refused():
+    for none in ([], tiny.episodes(count=0), iter(())):
+        with pytest.raises(LearningError, match="episodes: there are none"):
+            imagine(true_model(), COST, none)
+    with pytest.raises(LearningError, match=r"do not suit the model of tiny/double-integrator.*velocity"):
+        imagine(true_model(), COST, tiny.episodes(tiny.POSITION, count=1))
+    with pytest.raises(LearningError, match=r"episodes: they do not suit.*NaN"):
+        broken = tiny.episodes(count=1)
+        broken[0].observations["position"][3] = np.nan
+        imagine(true_model(), COST, broken)

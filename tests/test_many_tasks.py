@@ -1,5 +1,6 @@
 """`sailplan bench many-tasks`: cells by name, left out where they are there, and measured whole at a tiny size."""
 
+import numpy as np
 import pytest
 
 from benchmarks import many_tasks, results
@@ -26,6 +27,36 @@ def test_random_is_measured_once_whatever_the_seed(small):
     assert 0 < line["return_mean"] < 1_000 and line["seed"] == line["frames"] == 0
     assert many_tasks.bench_many_tasks(["cartpole"], [2], ["random"], 2_000, 1) == []
     assert many_tasks.best_known("dm_control/nothing-there-v0") is None
+
+
+def test_the_simulator_plans_with_ten_times_the_samples():
+    assert many_tasks.CEILING.samples == 10 * many_tasks.PLANNER.samples
+    assert many_tasks.CEILING.horizon == many_tasks.PLANNER.horizon
+    assert many_tasks.cell("cartpole", "balance", "simulator", 1, 1, 1)["settings"]["samples"] == many_tasks.CEILING.samples
+
+
+@pytest.mark.parametrize(("ceiling", "good"), [(500.0, True), (900.0, False)])
+def test_the_simulator_comes_first_and_tells_what_a_good_episode_is(small, tmp_path, monkeypatch, ceiling, good):
+    """Everyone's return is told by a table here; nobody acts."""
+
+    class Told:
+        def __init__(self, value):
+            self.returns = np.array([value, value])
+
+        def summary(self):
+            return {"return_mean": float(self.returns.mean()), "return_ci95": 0.0, "episodes": 2}
+
+    monkeypatch.setattr(many_tasks, "CONTROL", tmp_path / "control.jsonl")
+    told = {"PlanningAgent": ceiling, "RandomAgent": 30.0, "planner": 450.0, "policy": 100.0}
+    monkeypatch.setattr(many_tasks, "explored", lambda *_: (None, None))
+    monkeypatch.setattr(many_tasks, "imagined", lambda *_: ({"planner": "planner", "policy": "policy"}, 1.5))
+    monkeypatch.setattr(
+        many_tasks.mpc, "evaluate", lambda _, agent, **__: Told(told[agent if isinstance(agent, str) else type(agent).__name__])
+    )
+    lines = many_tasks.bench_many_tasks(["cartpole"], [1], ["policy", "planner", "random", "simulator"], 1_000, 1)
+    assert [line["method"] for line in lines] == ["simulator", "random", "planner", "policy"]
+    minutes = [line.get("minutes_to_first_good_episode") for line in lines]
+    assert minutes == [None, None, 1.5 if good else None, None]
 
 
 @pytest.mark.slow

@@ -1,6 +1,8 @@
 """Costs in physical units against dm_control's own rewards, on random states."""
 
 import functools
+import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +18,9 @@ from mpc.tasks.tolerance import tolerance
 
 pytest.importorskip("dm_control")
 STATES = 1000
+OWN = {"cheetah.flip": "cheetah.run", "cheetah.run_backwards": "cheetah.run", "walker.run_backwards": "walker.run"}
+"""Tasks that dm_control does not have, and one of its tasks with the same body."""
+SUITE = [task for task in tasks.TASKS if task not in OWN]
 FULL_PHYSICS = mujoco.mjtState.mjSTATE_FULLPHYSICS.value
 
 
@@ -64,8 +69,9 @@ def random_states(task):
 @functools.cache
 def measured(task):
     """Our readouts and costs in the same states, and the costs from what the environment observes alone."""
-    states, targets, controls, _, observations = random_states(task)
-    model = simulator(environment_of(task, privileged=True))
+    like = OWN.get(task, task)
+    states, targets, controls, _, observations = random_states(like)
+    model = simulator(environment_of(like, privileged=True))
     cost = tasks.lookup(task)
 
     def measure(state, target, control):
@@ -77,7 +83,7 @@ def measured(task):
     return jax.jit(jax.vmap(measure))(states, targets, controls)
 
 
-@pytest.mark.parametrize("task", tasks.TASKS)
+@pytest.mark.parametrize("task", SUITE)
 def test_cost_is_minus_the_environments_reward(task):
     rewards = random_states(task)[3]
     assert np.ptp(rewards) > 0.1, "the states must tell good from bad"
@@ -85,13 +91,13 @@ def test_cost_is_minus_the_environments_reward(task):
     np.testing.assert_allclose(-cost, rewards, atol=1e-4)
 
 
-@pytest.mark.parametrize("task", tasks.TASKS)
+@pytest.mark.parametrize("task", SUITE)
 def test_the_plain_observation_is_enough(task):
     _, _, cost = measured(task)
     np.testing.assert_allclose(-cost, random_states(task)[3], atol=1e-4)
 
 
-@pytest.mark.parametrize("task", tasks.TASKS)
+@pytest.mark.parametrize("task", SUITE)
 def test_readout_is_the_environments_observation(task):
     readout = measured(task)[0]
     for name, value in random_states(task)[4].items():
@@ -99,6 +105,56 @@ def test_readout_is_the_environments_observation(task):
             continue  # made by the step that led here, not by the state: tests/test_simulator.py
         assert readout[name].shape == value.shape, name
         np.testing.assert_allclose(readout[name], value, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("task", OWN)
+def test_a_task_of_our_own_tells_good_from_bad_and_needs_the_plain_observation_alone(task):
+    _, cost, plain = measured(task)
+    assert -1 <= cost.min() < -0.9 and -0.1 < cost.max() <= 0
+    np.testing.assert_allclose(plain, cost, atol=1e-4)
+
+
+def moving_at(task, rate, torso=(1.0, 0.0)):
+    """What a body reads out while it stands upright and moves at `rate`, in whatever way its task speaks of."""
+    orientations = jnp.asarray([*torso] + [1.0, 0.0] * 6)
+    velocity = jnp.zeros(9).at[2].set(rate) if task == "cheetah.flip" else jnp.zeros(9)
+    return {"height": 1.1, "orientations": orientations, "velocity": velocity, "horizontal_velocity": rate, "speed": rate}
+
+
+@pytest.mark.parametrize("body", ["cheetah", "walker"])
+def test_running_backwards_is_running_seen_in_a_mirror(body):
+    forwards, backwards = tasks.lookup(f"{body}.run"), tasks.lookup(f"{body}.run_backwards")
+    for rate in (-12.0, -5.0, -0.5, 0.0, 3.0, 11.0):
+        assert backwards(moving_at(body, rate), None, 0) == forwards(moving_at(body, -rate), None, 0)
+    assert backwards(moving_at(body, -12.0), None, 0) < backwards(moving_at(body, 12.0), None, 0) - 0.5
+
+
+@pytest.mark.parametrize("task", [*OWN, "walker.run", "cheetah.run"])
+def test_a_costs_gradient_agrees_with_finite_differences(task):
+    sign = -1.0 if task.endswith("backwards") else 1.0
+    cost = tasks.lookup(task)
+    with jax.enable_x64(True):
+        of = lambda v: cost(moving_at(task, sign * v[0], (jnp.cos(v[1]), jnp.sin(v[1]))), None, 0)  # noqa: E731
+        for point in (jnp.array([4.5, 0.3]), jnp.array([2.0, -0.7]), jnp.array([30.0, 0.3]), jnp.array([-3.0, 0.5])):
+            wanted = [(of(point + d) - of(point - d)) / 2e-4 for d in 1e-4 * jnp.eye(2)]
+            np.testing.assert_allclose(jax.grad(of)(point), wanted, atol=1e-7)
+        assert jax.grad(of)(jnp.array([4.5, 0.3]))[0] < -0.03  # faster is better
+
+
+def test_the_cheetahs_rate_of_pitch_is_how_its_torso_turns_over_in_a_moment():
+    states, _, _, _, observations = random_states("cheetah.run")
+    model = tasks.reading.suite_model("cheetah")
+    data, turned = mujoco.MjData(model), []
+    for state in states[:50].astype(np.float64):
+        qpos, pitch = state[1 : 1 + model.nq].copy(), []
+        for _ in range(2):
+            data.qpos[:] = qpos
+            mujoco.mj_kinematics(model, data)
+            rotation = data.body("torso").xmat.reshape(3, 3)
+            pitch.append(np.arctan2(-rotation[2, 0], rotation[0, 0]))  # the nose goes down
+            mujoco.mj_integratePos(model, qpos, state[1 + model.nq : 1 + model.nq + model.nv], 1e-5)
+        turned.append((np.mod(pitch[1] - pitch[0] + np.pi, 2 * np.pi) - np.pi) / 1e-5)
+    np.testing.assert_allclose(observations["velocity"][:50, 2], turned, rtol=1e-4, atol=1e-4)
 
 
 SIGMOIDS = ["gaussian", "hyperbolic", "long_tail", "reciprocal", "cosine", "linear", "quadratic", "tanh_squared"]
@@ -129,6 +185,13 @@ def test_tolerance_has_finite_gradients(sigmoid):
 def test_tolerance_refuses(settings):
     with pytest.raises(CostError, match=next(name for name in reversed(settings))):
         tolerance(jnp.zeros(()), **settings)
+
+
+def test_the_docs_list_every_cost():
+    text = (Path(__file__).resolve().parent.parent / "docs/many-tasks.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", text, re.MULTILINE)
+    listed = [f"{body}.{task}" for body, named in rows if body in tasks.BODIES for task in re.findall(r"`(\w+)`", named)]
+    assert sorted(listed) == sorted(tasks.TASKS)
 
 
 def test_lookup_by_name_and_by_environment():

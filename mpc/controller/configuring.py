@@ -21,12 +21,14 @@ class Configuration:
 
     Attributes:
       agent: who plans, or reacts.
+      tolerance: of a `MixedAgent`, whose planning agent is `agent`; None for others.
       flat, reflex: the agent and its policy as (leaves, structure); `intact` is both as they were checked last.
     """
 
     agent: PlanningAgent | PolicyAgent
     flat: Any
     reflex: Any
+    tolerance: float | None = None
     intact: Any
     _critic: Any = None
     _rehearsed: frozenset[Any] = frozenset()
@@ -43,6 +45,11 @@ class Configuration:
             reflex = PolicyAgent(agent.model, agent.policy)
         self.reflex = None if reflex is None else pack(reflex)
         self.intact = self.flat, self.reflex
+
+    @property
+    def doubt(self) -> float | None:
+        """The tolerance by which policy and critic agree; None without one of the three, where every decision is planned."""
+        return None if getattr(self.agent, "critic", None) is None else self.tolerance
 
     def set_goal(self, observation: Any) -> None:
         """Reach what `observation` shows; for agents driven by `mpc.goal`. `SpecError` for a NaN or a wrong shape."""

@@ -23,9 +23,10 @@ from mpc.controller.deciding import Mind, decide, lost
 from mpc.controller.recorder import FlightRecorder
 from mpc.controller.robot import Look, Rules, View
 from mpc.controller.searching import SLACK, Searcher, request
-from mpc.controller.settings import ControllerSettings, ControlStatus, Rung
+from mpc.controller.settings import ControllerSettings, ControlStatus, Rung, check_mixed
 from mpc.controller.thinking import PlanningThread, SimulatedThread, Thinker, lead
 from mpc.errors import ControllerError
+from mpc.mixed import MixedAgent
 from mpc.policy import PolicyAgent
 from mpc.storage import load_agent
 
@@ -50,7 +51,7 @@ class ControlDecision(NamedTuple):
 
 
 class Controller(Configuration):
-    """Runs an agent in real time: a `PlanningAgent`, or a `PolicyAgent`, which never plans.
+    """Runs an agent in real time: a `PlanningAgent`, a `PolicyAgent`, which never plans, or a `MixedAgent`, which plans in doubt.
 
         controller = mpc.Controller.load("runs/agent", planner, mpc.ControllerSettings(period=0.02, deadline=0.015))
         controller.warm_up()
@@ -60,21 +61,31 @@ class Controller(Configuration):
     Attributes:
       plans: whether to plan (Mode-2) or to act by the policy alone (Mode-1); may be changed at any time where there are both.
       counts: decisions by rung's name and faults by their words, since construction.
+      reacted: decisions in which Mode-1 sufficed: the policy's, and not for want of a plan.
     """
 
     def __init__(
-        self, agent: PlanningAgent | PolicyAgent, settings: ControllerSettings, *, recorder: FlightRecorder | None = None
+        self,
+        agent: PlanningAgent | PolicyAgent | MixedAgent,
+        settings: ControllerSettings,
+        *,
+        recorder: FlightRecorder | None = None,
     ):
-        if not isinstance(agent, PlanningAgent | PolicyAgent):
-            raise ControllerError(f"agent={type(agent).__name__}: expected an mpc.PlanningAgent or an mpc.PolicyAgent.")
+        if not isinstance(agent, PlanningAgent | PolicyAgent | MixedAgent):
+            raise ControllerError(
+                f"agent={type(agent).__name__}: expected an mpc.PlanningAgent, an mpc.PolicyAgent or an mpc.MixedAgent."
+            )
         settings.check(agent.model.spec)
+        if isinstance(agent, MixedAgent):
+            check_mixed(settings)
+            self.tolerance, agent = agent.tolerance, agent.planning
         self.settings, self.spec, self.plans = settings, agent.model.spec, isinstance(agent, PlanningAgent)
         self.rules = Rules(self.spec, settings, getattr(agent.model, "normaliser", None))
         self.clock = WallClock() if settings.simulated is None else SimulatedClock(settings.simulated)
         self.searcher = Searcher(agent.planner, self.rules, self.clock) if isinstance(agent, PlanningAgent) else None
         self._lead, self._thinker, self._generation = 0, None, 0
         self.counts: Counter[str] = Counter()
-        self.decisions = 0
+        self.decisions = self.reacted = 0
         self.take(agent)
         self.memory = self.rules.begin()
         self.recorder = recorder
@@ -161,6 +172,7 @@ class Controller(Configuration):
         action = self.rules.limited(outcome.memory, outcome.action)
         self.memory = self.rules.send(outcome.memory, action)
         self.decisions += 1
+        self.reacted += outcome.reacted
         if outcome.damaged:
             self.flat, self.reflex = self.intact
         faults = outcome.faults
@@ -184,9 +196,15 @@ class Controller(Configuration):
     def __exit__(self, *_: Any) -> None:
         self.close()
 
+    @property
+    def reacted_share(self) -> float:
+        """Of all decisions since construction, those in which Mode-1 sufficed."""
+        return self.reacted / max(self.decisions, 1)
+
     def mind(self) -> Mind:
         """Who decides, as of now."""
-        return Mind(self.rules, self.flat, self.reflex, self.plans and self.searcher is not None, self._lead)
+        plans = self.plans and self.searcher is not None
+        return Mind(self.rules, self.flat, self.reflex, plans, self._lead, self.doubt)
 
     def _new_thinker(self) -> Thinker:
         assert self.searcher is not None
@@ -219,6 +237,9 @@ class Controller(Configuration):
                     )
                 )
             jax.block_until_ready(programs.finite(self.flat[0]))
+            if self.doubt is not None:
+                numbers = np.float32(self.doubt), np.uint32(rules.settings.seed), np.uint32(index)
+                jax.block_until_ready(programs.judge(*self.flat, memory.latent, memory.sent[1:], *numbers))
             if searcher is None:
                 continue
             for tick in range(2):

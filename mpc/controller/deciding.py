@@ -24,13 +24,17 @@ class Failure(Exception):
 
 
 class Mind(NamedTuple):
-    """Who decides: rules, the planning agent and its policy as (leaves, structure); `lead` model steps from thought to plan."""
+    """Who decides: rules, the planning agent and its policy as (leaves, structure); `lead` model steps from thought to plan.
+
+    `tolerance` is that of an `mpc.MixedAgent`; None for agents that always plan, or never.
+    """
 
     rules: Rules
     flat: Any
     reflex: Any  # None without a policy
     plans: bool
     lead: int
+    tolerance: float | None = None
 
 
 class Arrival(NamedTuple):
@@ -60,7 +64,7 @@ class Circumstances(Protocol):
 
 
 class Outcome(NamedTuple):
-    """A decision before its limits, and what is remembered."""
+    """A decision before its limits, and what is remembered. `reacted`: by Mode-1, not for want of a plan."""
 
     memory: Memory
     rung: Rung
@@ -70,6 +74,7 @@ class Outcome(NamedTuple):
     planning: float
     faults: list[str]
     damaged: bool
+    reacted: bool = False
 
 
 def decide(
@@ -83,6 +88,9 @@ def decide(
     except Failure as failure:
         faults.append(str(failure))
         memory, usable, reaction = memory._replace(latent=None), False, None
+    if mind.plans and mind.tolerance is not None and usable and memory.blind == 0:
+        reaction = _agreed(mind, memory, number, given, faults)
+        mind = mind._replace(plans=reaction is None)
     plan, slices, planning, fresh = None, 0, 0.0, 0
     if mind.plans:
         asked = request(mind.rules, memory, number, lead=mind.lead, generation=generation) if usable else None
@@ -101,7 +109,7 @@ def decide(
     damaged = any(fault in SYMPTOMS for fault in faults) and not bool(programs.finite(mind.flat[0]))
     if damaged:
         faults.append(DAMAGED)
-    return Outcome(memory, rung, action, plan, slices, planning, faults, damaged)
+    return Outcome(memory, rung, action, plan, slices, planning, faults, damaged, rung is Rung.POLICY and not mind.plans)
 
 
 def lost(rules: Rules, memory: Memory, observation: Any, fault: str) -> Outcome:
@@ -132,6 +140,17 @@ def _perceive(mind: Mind, memory: Memory, observation: Any, elapsed: float, faul
     if not math.isfinite(error):
         return memory._replace(latent=None), False, reaction
     return memory._replace(latent=percept.observed if believe else percept.predicted), usable, reaction
+
+
+def _agreed(mind: Mind, memory: Memory, number: int, given: Circumstances, faults: list[str]) -> Any:
+    """The policy's action where the critic finds nothing clearly better, else None."""
+    asked = (memory.latent, memory.sent[1:], np.float32(mind.tolerance), np.uint32(mind.rules.settings.seed), np.uint32(number))
+    try:
+        said = given.attempt("critic", lambda: np.asarray(programs.judge(*mind.flat, *asked)))
+    except Failure as failure:
+        faults.append(str(failure))
+        return None
+    return said[:-1] if said[-1] else None
 
 
 def _plan(memory: Memory, asked: Request, given: Circumstances, faults: list[str]) -> tuple[Memory, Searched | None]:

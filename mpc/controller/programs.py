@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from mpc.mixed import judged
 from mpc.packing import Structure, unpack
 
 
@@ -79,6 +80,15 @@ def _given(spec: Any, given: Float[Array, " G"]) -> tuple[dict[str, Array], Floa
 def react(leaves, structure: Structure, latent: PyTree, coming: Array) -> Array:
     """The policy's action, in environment units, for when it will have its effect."""
     return _react(unpack(leaves, structure), latent, coming)
+
+
+@partial(jax.jit, static_argnums=1)
+def judge(leaves, structure: Structure, latent: PyTree, coming: Array, tolerance, seed, number) -> Float[Array, " A+1"]:
+    """The policy's action, in environment units, and behind it whether the critic finds nothing clearly better (`mpc.MixedAgent`)."""
+    agent = unpack(leaves, structure)
+    key = jax.random.fold_in(jax.random.key(seed), number)
+    action, _, agreed = judged(agent, _through(agent.model, latent, coming), tolerance, key)
+    return jnp.append(agent.model.spec.action.denormalise(action), agreed)
 
 
 def _through(model: Any, latent: PyTree, coming: Float[Array, "K A"]) -> PyTree:

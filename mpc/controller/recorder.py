@@ -83,7 +83,7 @@ class FlightRecorder:
         read = outcome.memory.seen.last
         given = _copied(observation) if read is None or read is before.seen.last else controller.rules.watch.arrays(read)
         self._record = (
-            (getattr(controller.agent, "cost", None), controller.intact, mind),
+            (getattr(controller.agent, "cost", None), getattr(controller.agent, "critic", None), controller.intact, mind),
             (before, given, time, events),
             (int(outcome.rung), list(outcome.faults), action, number),
         )
@@ -116,7 +116,7 @@ class FlightRecorder:
                 return
 
     def _put(self, who, inputs, made) -> None:
-        (cost, intact, mind), (before, observation, time, events), (rung, faults, action, number) = who, inputs, made
+        (cost, critic, intact, mind), (before, observation, time, events), (rung, faults, action, number) = who, inputs, made
         content = {
             "kind": "decision",
             "number": number,
@@ -125,6 +125,7 @@ class FlightRecorder:
             "time": time if isinstance(time, float | int) else repr(time)[:100],
             "plans": mind.plans,
             "lead": mind.lead,
+            "tolerance": mind.tolerance,
             "events": {name: _events(name, value) for name, value in events.items()},
             "damaged": [_damage(now, good) for now, good in zip((mind.flat, mind.reflex), intact, strict=True)],
             "rung": rung,
@@ -138,7 +139,8 @@ class FlightRecorder:
         if new_file or self._cost is not cost:
             self._cost = cost
             leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(cost)]
-            self._append(records.frame(records.encode({"kind": "cost", "cost": cost_kind(cost), "leaves": leaves})))
+            content = {"kind": "cost", "cost": cost_kind(cost), "leaves": leaves, "critic": critic is not None}
+            self._append(records.frame(records.encode(content)))
         self._append(payload)
 
     def _append(self, content: bytes) -> None:

@@ -22,6 +22,7 @@ from mpc.controller.searching import Request, Searched, Searcher
 from mpc.controller.settings import ControllerSettings, Patience, Rung
 from mpc.errors import LogError
 from mpc.hierarchy.planner import HierarchicalPlanner
+from mpc.mixed import MixedAgent
 from mpc.storage import load_agent
 from worldmodels import manifest
 from worldmodels.errors import WorldModelError
@@ -72,6 +73,7 @@ class Log:
                 f"{folder}: settings of another version ({error!r}). Replay with the version that wrote it."
             ) from error
         self.agent = self._agent(planner) if agent is None else agent
+        self.agent = self.agent.planning if isinstance(self.agent, MixedAgent) else self.agent
         if weights_checksum(self.agent) != self.manifest.settings["weights"]:
             raise LogError(f"{folder}: the agent's weights are not those that decided. Give the agent that was recorded.")
         self.rules = Rules(self.agent.model.spec, self.settings, getattr(self.agent.model, "normaliser", None))
@@ -148,7 +150,7 @@ class Log:
         holder = Configuration()
         holder.take(self._with_cost(record["cost"]))
         flat, reflex = (_damaged(packed, damage) for packed, damage in zip(holder.intact, record["damaged"], strict=True))
-        return Mind(self.rules, flat, reflex, record["plans"], record["lead"])
+        return Mind(self.rules, flat, reflex, record["plans"], record["lead"], record.get("tolerance"))
 
     def _with_cost(self, cost: dict[str, Any]) -> Any:
         if cost["cost"] == "none":
@@ -163,7 +165,8 @@ class Log:
             )
         leaves = [jax.numpy.asarray(leaf) for leaf in cost["leaves"]]
         made = jax.tree.unflatten(jax.tree.structure(now), leaves)
-        return replace(self.agent, cost=made, critic=self.agent.critic if cost["cost"] == "learned" else None)
+        heeded = cost.get("critic", cost["cost"] == "learned")
+        return replace(self.agent, cost=made, critic=self.agent.critic if heeded else None)
 
     def _memory(self, mind: Mind, content: dict[str, Any]) -> Memory:
         fields = dict(content)

@@ -122,3 +122,13 @@ class ControllerSettings:
             raise ControllerError(f'safe={self.safe!r}: expected "zero", "hold" or a function of the observation.')
         if not 0 <= self.seed < 2**32:
             raise ControllerError(f"seed={self.seed}: expected an integer from 0 to 2³²−1.")
+
+
+def check_mixed(settings: ControllerSettings) -> None:
+    """Raise `ControllerError`, naming the field, unless the settings let an agent react where it need not plan."""
+    if settings.asynchronous:
+        raise ControllerError("asynchronous=True: a mixed agent chooses in the loop whether to plan. Expected False.")
+    if Rung.POLICY not in settings.fallbacks:
+        raise ControllerError(
+            f"fallbacks={settings.fallbacks}: a mixed agent acts by its policy too. Expected Rung.POLICY there."
+        )

@@ -1,5 +1,7 @@
 """What the dm_control tasks ask for, as costs in physical units: minus the environment's reward for one of its steps.
 
+Beside them stand tasks that dm_control does not have: running backwards and flipping, costs of the same kind and range.
+
 A cost is a function `(readout, action, step) -> scalar`, one file per body, for `mpc.cost`. An environment rewards the state that
 an action led to; a planner charges the state it starts from, and the last one as terminal cost, so both sum over the same states.
 With action repeat the environment sums the rewards of all frames; the cost is that of one, at the decision.
@@ -25,7 +27,9 @@ TASKS = {
     "cartpole.balance_sparse": cartpole.balance_sparse,
     "cartpole.swingup": cartpole.swingup,
     "cartpole.swingup_sparse": cartpole.swingup_sparse,
+    "cheetah.flip": cheetah.flip,
     "cheetah.run": cheetah.run,
+    "cheetah.run_backwards": cheetah.run_backwards,
     "finger.spin": finger.spin,
     "hopper.hop": hopper.hop,
     "hopper.stand": hopper.stand,
@@ -33,6 +37,7 @@ TASKS = {
     "reacher.easy": reacher.easy,
     "reacher.hard": reacher.hard,
     "walker.run": walker.run,
+    "walker.run_backwards": walker.run_backwards,
     "walker.stand": walker.stand,
     "walker.walk": walker.walk,
 }

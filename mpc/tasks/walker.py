@@ -1,4 +1,4 @@
-"""Planar walker (dm_control `walker`): stand, walk, run.
+"""Planar walker (dm_control `walker`): stand, walk, run, and run backwards, which dm_control does not ask for.
 
 Reads `height` (of the torso, metres) and `orientations` (cosine and sine of the pitch of every body, the torso first). To walk
 and run also `horizontal_velocity` (of the centre of mass, metres per second), which the environment does not observe; where it
@@ -55,6 +55,11 @@ def run(readout, action, step):
     return -_standing(readout) * _moving(readout, RUN_SPEED)
 
 
+def run_backwards(readout, action, step):
+    """Standing, and moving backwards at eight metres per second or more."""
+    return -_standing(readout) * _moving(readout, RUN_SPEED, forwards=-1)
+
+
 def _standing(readout):
     height = jnp.reshape(read(readout, "height"), ())
     high = tolerance(height, (STAND_HEIGHT, float("inf")), margin=STAND_HEIGHT / 2)
@@ -62,7 +67,8 @@ def _standing(readout):
     return (3 * high + upright) / 4
 
 
-def _moving(readout, speed):
+def _moving(readout, speed, forwards=1):
     bounds = (speed, float("inf"))
-    moving = tolerance(horizontal_velocity(readout), bounds, margin=speed / 2, value_at_margin=0.5, sigmoid="linear")
+    velocity = forwards * horizontal_velocity(readout)
+    moving = tolerance(velocity, bounds, margin=speed / 2, value_at_margin=0.5, sigmoid="linear")
     return (5 * moving + 1) / 6

@@ -1,0 +1,138 @@
+"""What is wanted of an agent, in a few words: in Python, or in a TOML or JSON file."""
+
+import difflib
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import planners
+from mpc.errors import ConfigurationError
+from planners.names import planner_class, planner_named
+
+MODES = ("plan", "react", "mixed")
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is wanted, in a few words. `ConfigurationError`, naming the field, for what does not fit.
+
+    Attributes:
+      cost: weight of each term, by its name in the cost library ("walker.walk"), "effort", or a name of one's own.
+      goal: an observation to reach, {name: array}, or None.
+      goal_weight: of the distance to it.
+      planner: how plans are searched, and how far.
+      discount: per model step.
+      mode: "plan" (Mode-2), "react" (Mode-1) or "mixed"; the last two need a critic and a policy.
+    """
+
+    cost: Mapping[str, float] = field(default_factory=dict)
+    goal: Mapping[str, Any] | None = None
+    goal_weight: float = 1.0
+    planner: planners.Planner = planners.ICEM(horizon=20, samples=256, iterations=4, elites=32, keep=8)
+    discount: float = 1.0
+    mode: str = "plan"
+
+    def __post_init__(self):
+        if not isinstance(self.cost, Mapping) or not all(isinstance(name, str) for name in self.cost):
+            raise ConfigurationError(f"cost={self.cost!r}: expected {{name: weight}}, such as {{'walker.walk': 1.0}}.")
+        if not self.cost and self.goal is None:
+            raise ConfigurationError("a task without cost and goal: expected cost={name: weight} or goal=observation.")
+        for name, weight in self.cost.items():
+            _check_weight(f"cost: the weight of {name}", weight)
+        _check_weight("goal_weight", self.goal_weight)
+        if self.goal is not None:
+            _check_goal(self.goal)
+        _check_planner(self.planner)
+        if not _is_number(self.discount) or not 0 < self.discount <= 1:
+            raise ConfigurationError(f"discount={self.discount!r}: expected a number in (0, 1].")
+        if not isinstance(self.mode, str) or self.mode not in MODES:
+            raise ConfigurationError(f"mode={self.mode!r}: expected one of {', '.join(MODES)}.")
+
+    @classmethod
+    def read(cls, path: str | Path) -> "Task":
+        """From a TOML file with the fields above, or a JSON file (.json); `planner` has a `name` and its settings.
+
+        Raises `ConfigurationError` naming the file, and the field that is unknown, missing or does not fit.
+        """
+        path = Path(path)
+        try:
+            text = path.read_text(encoding="utf-8")
+            given = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(f"{path} cannot be read: {error}") from error
+        try:
+            return cls(**_fields_of(given))
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{path}: {error}") from error
+
+
+def _fields_of(given: Any) -> dict[str, Any]:
+    """What a file says, by the names of `Task`'s fields."""
+    if not isinstance(given, dict):
+        raise ConfigurationError(f"{given!r}: expected the fields of a task by their names.")
+    known = [field.name for field in fields(Task)]
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=2) or known
+            raise ConfigurationError(f"no field {name!r}. Did you mean {' or '.join(near)}?")
+    return {**given, "planner": _planner_of(given["planner"])} if "planner" in given else given
+
+
+def _planner_of(given: Any) -> planners.Planner:
+    """The planner that a file describes."""
+    if not isinstance(given, dict):
+        raise ConfigurationError(f"planner={given!r}: expected a table with a name and settings.")
+    if not isinstance(given.get("name"), str):
+        raise ConfigurationError("[planner] has no field 'name', such as name = \"icem\".")
+    settings = {name: value for name, value in given.items() if name != "name"}
+    try:
+        for each in fields(planner_class(given["name"])):
+            if each.name not in settings:
+                if each.default is MISSING and each.default_factory is MISSING:
+                    raise ConfigurationError(f"[planner] has no field {each.name!r}, which {given['name']} needs.")
+            elif each.type is int and not _is_whole(settings[each.name]):
+                raise ConfigurationError(f"planner: {each.name}={settings[each.name]!r}: expected a whole number.")
+            elif each.type is float and not _is_number(settings[each.name]):
+                raise ConfigurationError(f"planner: {each.name}={settings[each.name]!r}: expected a number.")
+        return planner_named(given["name"], **settings)
+    except planners.PlannerError as error:
+        raise ConfigurationError(f"planner: {error}") from error
+
+
+def _is_number(value: Any) -> bool:
+    value = value.item() if hasattr(value, "dtype") and value.shape == () else value
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool) and bool(np.isfinite(value))
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _check_weight(name: str, value: Any) -> None:
+    if not _is_number(value) or value < 0:
+        raise ConfigurationError(f"{name}={value!r}: expected a finite number of at least 0.")
+
+
+def _check_goal(goal: Any) -> None:
+    if not isinstance(goal, Mapping):
+        raise ConfigurationError(f"goal={goal!r}: expected an observation, {{name: numbers}}.")
+    for name, value in goal.items():
+        try:
+            array = np.asarray(value)
+        except ValueError:  # rows of unequal length
+            array = np.asarray(None)
+        if array.dtype.kind not in "fiub" or not np.isfinite(array).all():
+            raise ConfigurationError(f"goal[{name!r}]={value!r}: expected finite numbers.")
+
+
+def _check_planner(planner: Any) -> None:
+    if isinstance(planner, type) or not isinstance(planner, planners.Planner):
+        raise ConfigurationError(f"planner={planner!r}: expected a planner such as planners.ICEM(horizon=20).")
+    for name in ("horizon", "iterations"):
+        if not _is_whole(getattr(planner, name)):
+            raise ConfigurationError(f"planner: {name}={getattr(planner, name)!r}: expected a whole number.")
