@@ -205,8 +205,12 @@ class JEPA(Uncertain, nnx.Module):
         return jax.nn.one_hot(action, self.spec.action.n) if isinstance(self.spec.action, DiscreteAction) else action
 
     def _see(self, flat: Float[Array, "*B O"], frames: dict[str, Array]) -> Float[Array, "*B S"]:
+        return jnp.concatenate([self._numbers(flat), *(eye(frames[name]) for name, eye in self.eyes.items())], -1)
+
+    def _numbers(self, flat: Float[Array, "*B O"]) -> Float[Array, "*B N"]:
+        """What is seen but pictures."""
         turned = [jnp.sin(flat), jnp.cos(flat)] if self.settings.periodic else []
-        return jnp.concatenate([self.normaliser(flat), *turned, *(eye(frames[name]) for name, eye in self.eyes.items())], -1)
+        return jnp.concatenate([self.normaliser(flat), *turned], -1)
 
     def _encoded(self, looked_at: Float[Array, "*B R"]) -> Float[Array, "*B D"]:
         return NORMS[self.settings.norm](self.encoder(looked_at))

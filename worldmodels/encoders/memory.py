@@ -1,6 +1,9 @@
 """What a model remembers of earlier observations, for worlds that one observation does not show whole.
 
 A memory begins with one observation and is updated by an action and the next one; `read` is what the encoder looks at.
+
+Both kinds look at what is seen now and at how it changed, in units of how it usually changes: `pace`. Side by side, observations a moment
+apart are nearly the same numbers, and what a memory is for, such as a velocity, is their small difference.
 """
 
 from typing import NamedTuple, Protocol
@@ -12,10 +15,15 @@ from jaxtyping import Array, Float, Int, PyTree
 
 
 class Memory(Protocol):
-    """Over seen vectors [S] and action vectors [A]; every method takes leading batch axes."""
+    """Over seen vectors [S] and action vectors [A]; every method takes leading batch axes.
+
+    Attributes:
+      size: of what `read` returns.
+      pace: [S], what is seen usually changes by so much from one moment to the next; not trained by gradients.
+    """
 
     size: int
-    """Of what `read` returns."""
+    pace: nnx.Variable
 
     def begin(self, seen: Float[Array, "*B S"]) -> PyTree: ...
 
@@ -32,7 +40,7 @@ class Past(NamedTuple):
 
 
 class Stack(nnx.Module):
-    """The last `history` observations and the actions between them, side by side (Mnih et al. 2015, frame stacking).
+    """What is seen, how it changed in the last `history` - 1 moments, and the actions between (Mnih et al. 2015, frame stacking).
 
     An episode begins as if the first observation had been seen all along, without acting.
     """
@@ -40,6 +48,7 @@ class Stack(nnx.Module):
     def __init__(self, seen: int, action: int, hidden: int, history: int, *, rngs: nnx.Rngs):
         self.history, self.action = history, action
         self.size = history * seen + (history - 1) * action
+        self.pace = nnx.Variable(jnp.ones(seen))
 
     def begin(self, seen):
         repeated = jnp.repeat(seen[..., None, :], self.history, axis=-2)
@@ -52,7 +61,8 @@ class Stack(nnx.Module):
         return Past(*later)
 
     def read(self, memory):
-        return jnp.concatenate([part.reshape(*part.shape[:-2], -1) for part in memory], -1)
+        parts = (memory.seen[..., -1:, :], jnp.diff(memory.seen, axis=-2) / self.pace[...], memory.actions)
+        return jnp.concatenate([part.reshape(*part.shape[:-2], -1) for part in parts], -1)
 
 
 class Held(NamedTuple):
@@ -76,24 +86,27 @@ class Recurrent(nnx.Module):
     def __init__(self, seen: int, action: int, hidden: int, history: int, *, rngs: nnx.Rngs):
         self.hidden, self.action, self.history = hidden, action, history
         self.size = seen + hidden
-        self.cell = nnx.GRUCell(seen + action, hidden, rngs=rngs)
+        self.pace = nnx.Variable(jnp.ones(seen))
+        self.cell = nnx.GRUCell(2 * seen + action, hidden, rngs=rngs)
 
     def begin(self, seen):
-        state = self._stepped(jnp.zeros((*seen.shape[:-1], self.hidden)), jnp.zeros((*seen.shape[:-1], self.action)), seen)
+        state = self._stepped(
+            jnp.zeros((*seen.shape[:-1], self.hidden)), jnp.zeros((*seen.shape[:-1], self.action)), seen, jnp.zeros_like(seen)
+        )
         return Held(seen, state, state, jnp.zeros(seen.shape[:-1], jnp.int32))
 
     def update(self, memory, action, seen):
         since = (memory.since + 1) % self.history
         turn = (since == 0)[..., None]
         both = [jnp.where(turn, memory.younger, memory.older), jnp.where(turn, 0.0, memory.younger)]
-        older, younger = self._stepped(jnp.stack(both), action, seen)
+        older, younger = self._stepped(jnp.stack(both), action, seen, (seen - memory.seen) / self.pace[...])
         return Held(seen, older, younger, since)
 
     def read(self, memory):
         return jnp.concatenate([memory.seen, memory.older], -1)
 
-    def _stepped(self, state, action, seen):
-        return self.cell(state, jnp.concatenate([seen, action], -1))[0]
+    def _stepped(self, state, action, seen, change):
+        return self.cell(state, jnp.concatenate([seen, change, action], -1))[0]
 
 
 MEMORIES = {"stack": Stack, "recurrent": Recurrent}
