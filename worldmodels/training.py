@@ -25,6 +25,7 @@ from worldmodels.recipe import OnCollapse, Recipe, collapsed, recipe, sound_alar
 from worldmodels.spec import Spec
 
 PROBE = 512  # windows
+STILL = 1e-3  # standard deviations: what changes by less from moment to moment counts as constant
 ALARMING = 2  # reports in a row with a collapsed representation
 CAPACITY = 16_384  # rows of data that fit without compiling again
 
