@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, PyTree
 
 
 class Memory(Protocol):
@@ -65,48 +65,28 @@ class Stack(nnx.Module):
         return jnp.concatenate([part.reshape(*part.shape[:-2], -1) for part in parts], -1)
 
 
-class Held(NamedTuple):
-    """What was seen last, two recurrent states, and the updates since they last changed places."""
+class Recurrent(Stack):
+    """What is seen, and a gated recurrent unit (Cho et al. 2014) that reads the last `history` moments anew, beginning with nothing.
 
-    seen: Float[Array, "*B S"]
-    older: Float[Array, "*B H"]
-    younger: Float[Array, "*B H"]
-    since: Int[Array, "*B"]
-
-
-class Recurrent(nnx.Module):
-    """A gated recurrent unit over what was seen and done lately (Cho et al. 2014), beside what is seen now.
-
-    In training it is given `history` steps to settle before its latents count, and then a few more. A state carried on through a
-    whole episode leaves the lengths it was trained at, and says less and less. So two states take turns: every `history` updates
-    the younger takes the place of the older, which is read, and another begins with nothing. What is read has always settled, and
-    never knows more than the last 2 · `history` moments.
+    A state carried on through a whole episode leaves the lengths it was trained at, and says less and less; read anew, it means the
+    same at every moment, in training and in acting.
     """
 
     def __init__(self, seen: int, action: int, hidden: int, history: int, *, rngs: nnx.Rngs):
-        self.hidden, self.action, self.history = hidden, action, history
-        self.size = seen + hidden
-        self.pace = nnx.Variable(jnp.ones(seen))
+        super().__init__(seen, action, hidden, history, rngs=rngs)
+        self.hidden, self.size = hidden, seen + hidden
         self.cell = nnx.GRUCell(2 * seen + action, hidden, rngs=rngs)
 
-    def begin(self, seen):
-        state = self._stepped(
-            jnp.zeros((*seen.shape[:-1], self.hidden)), jnp.zeros((*seen.shape[:-1], self.action)), seen, jnp.zeros_like(seen)
-        )
-        return Held(seen, state, state, jnp.zeros(seen.shape[:-1], jnp.int32))
-
-    def update(self, memory, action, seen):
-        since = (memory.since + 1) % self.history
-        turn = (since == 0)[..., None]
-        both = [jnp.where(turn, memory.younger, memory.older), jnp.where(turn, 0.0, memory.younger)]
-        older, younger = self._stepped(jnp.stack(both), action, seen, (seen - memory.seen) / self.pace[...])
-        return Held(seen, older, younger, since)
-
     def read(self, memory):
-        return jnp.concatenate([memory.seen, memory.older], -1)
+        def after_nothing(x):
+            return jnp.concatenate([jnp.zeros((*x.shape[:-2], 1, x.shape[-1])), x], -2)
 
-    def _stepped(self, state, action, seen, change):
-        return self.cell(state, jnp.concatenate([seen, change, action], -1))[0]
+        changes = jnp.diff(memory.seen, axis=-2) / self.pace[...]
+        moments = jnp.concatenate([memory.seen, after_nothing(changes), after_nothing(memory.actions)], -1)
+        state = jnp.zeros((*moments.shape[:-2], self.hidden))
+        for moment in range(self.history):
+            state, _ = self.cell(state, moments[..., moment, :])
+        return jnp.concatenate([memory.seen[..., -1, :], state], -1)
 
 
 MEMORIES = {"stack": Stack, "recurrent": Recurrent}
