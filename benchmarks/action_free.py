@@ -10,7 +10,7 @@ from typing import Any
 
 import mpc
 import worldmodels
-from benchmarks.model_cells import ACTION_REPEAT, Budget, data_of, judge, measure_lines, open_loop_error
+from benchmarks.model_cells import ACTION_REPEAT, HELD_OUT, Budget, data_of, judge, measure_lines, open_loop_error
 from benchmarks.planner_cells import TASKS
 from benchmarks.results import choose
 from worldmodels.objectives import PRESETS
@@ -47,6 +47,7 @@ def measure(task: str, method: str, seed: int, budget: Budget) -> dict[str, Any]
     """Train by one method and judge the model."""
     described, objective = TASKS[task], PRESETS["vicreg"].objective
     data = data_of(described)
+    unseen = worldmodels.Episodes(data.spec, tuple(data_of(described, first=HELD_OUT)))
     environment = mpc.make(described.environment, action_repeat=ACTION_REPEAT)
     settings = worldmodels.TrainingSettings(batch=budget.batch, objective=objective)
     reports: list[worldmodels.Progress] = []
@@ -60,7 +61,8 @@ def measure(task: str, method: str, seed: int, budget: Budget) -> dict[str, Any]
         model = worldmodels.train(worldmodels.JEPA(data.spec, seed=seed), labelled, settings, **taught)
     return {
         "labelled_decisions": sum(map(len, labelled)),
-        **judge(model, described, environment, reports[-1], open_loop_error, budget),
+        **judge(model, described, environment, unseen, reports[-1], budget),
+        "open_loop_error": open_loop_error(model, unseen),
     }
 
 

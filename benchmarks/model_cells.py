@@ -32,8 +32,9 @@ from worldmodels.objectives import Preset
 
 DATA = Path("runs/bench/objectives")
 EPISODES = 6  # of each kind, in the data where not said otherwise
-HELD_OUT = 30_000  # first seed of evaluation
+HELD_OUT = 30_000  # first seed of evaluation, and of the episodes on which models are compared
 AHEAD, WINDOWS = 20, 256  # model steps after which open-loop error is measured, and moments it is measured from
+MOMENTS = 32  # from which plans are ranked
 SHOWN = ("return_mean", "effective_rank", "plan_rank_correlation", "open_loop_error")
 console = Console()
 
@@ -53,7 +54,7 @@ class Budget:
     seeds: tuple[int, ...] = (0,)
     updates: int = 2_000
     batch: int = 128
-    episodes: int = 5
+    episodes: int = 10
     minutes: float = float("inf")
 
 
@@ -126,9 +127,9 @@ def measure_lines(
     return lines
 
 
-def data_of(task: Task, count: int = EPISODES) -> worldmodels.Dataset:
-    """The task's dataset under `DATA`, of `count` episodes of each kind; gathered where there is none."""
-    folder = DATA / (task.name if count == EPISODES else f"{task.name}-{count}")
+def data_of(task: Task, count: int = EPISODES, *, first: int = 0) -> worldmodels.Dataset:
+    """The task's dataset under `DATA`, of `count` episodes of each kind from the seed `first` on; gathered where there is none."""
+    folder = DATA / "-".join([task.name, *([] if count == EPISODES else [str(count)]), *([f"from-{first}"] if first else [])])
     if folder.exists():
         return worldmodels.Dataset.open(folder)
     environment = mpc.make(task.environment, action_repeat=ACTION_REPEAT)
@@ -136,8 +137,8 @@ def data_of(task: Task, count: int = EPISODES) -> worldmodels.Dataset:
     cost = mpc.cost(mpc.tasks.lookup(task.environment))
     planner = planners.ICEM(task.horizon, samples=16, iterations=2, elites=4, keep=2)
     agent = mpc.PlanningAgent(mpc.simulator(simulator), cost, planner)
-    acted = mpc.collect(simulator, episodes=count, seed=1_000, agent=agent)
-    random = mpc.collect(environment, episodes=count, seed=0)
+    acted = mpc.collect(simulator, episodes=count, seed=first + 1_000, agent=agent)
+    random = mpc.collect(environment, episodes=count, seed=first)
     aside = folder.with_name(folder.name + ".aside")
     with worldmodels.Dataset.create(aside, environment.spec, {"of": "random, and iCEM on the simulator"}) as dataset:
         for episode in [*random, *(replayed(environment, episode) for episode in acted)]:
@@ -159,13 +160,13 @@ def measure(cell: Cell, seed: int, budget: Budget) -> dict[str, Any]:
         model = worldmodels.train(model, data, settings, updates=budget.updates, seed=seed, progress=reports.append)
         seconds = time.perf_counter() - began
 
-    def error(model: worldmodels.JEPA, played: worldmodels.Episodes) -> float:
-        if cell.probed:
-            return probed_error(model, played, View().episodes(task, played))
-        return open_loop_error(model, played, cell.compared)
-
+    held_out = data_of(task, first=HELD_OUT)
+    unseen = cell.view.episodes(task, held_out)
+    states = View().episodes(task, held_out)
+    error = probed_error(model, unseen, states) if cell.probed else open_loop_error(model, unseen, cell.compared)
     return {
-        **judge(model, task, environment, reports[-1], error, budget),
+        **judge(model, task, environment, unseen, reports[-1], budget),
+        "open_loop_error": error,
         "collapse_caught": bool([warning for warning in caught if warning.category is worldmodels.CollapseWarning]),
         "train_seconds": round(seconds, 1),
     }
@@ -175,28 +176,28 @@ def judge(
     model: worldmodels.JEPA,
     task: Task,
     environment: mpc.Environment,
+    unseen: worldmodels.Episodes,
     last: worldmodels.Progress,
-    error: Callable[[worldmodels.JEPA, worldmodels.Episodes], float],
     budget: Budget,
 ) -> dict[str, Any]:
-    """How good a trained model is to plan with, on unseen seeds of `environment`, which is closed.
+    """How good a trained model is to plan with: on unseen seeds of `environment`, which is closed, and on episodes of others.
 
     Args:
+      unseen: what all models of the task are compared on, as this one sees it.
       last: of its training's reports.
-      error: of what it predicts open loop, on the episodes that it played.
     """
     agent = mpc.PlanningAgent(model, mpc.LearnedCost(), planners.ICEM(task.horizon, samples=128))
     seeds = range(HELD_OUT, HELD_OUT + budget.episodes)
-    played = worldmodels.Episodes(environment.spec, tuple(play(environment, agent, seeds, copies=budget.episodes)))
+    returns = np.array([episode.total_return for episode in play(environment, agent, seeds, copies=budget.episodes)])
     environment.close()
-    returns = np.array([episode.total_return for episode in played])
+    ranking = rank_plans(model, unseen, horizon=task.horizon, moments=MOMENTS, predicted=mpc.LearnedCost())
     return {
         "return_mean": float(returns.mean()),
         "return_ci95": confidence_interval(returns),
+        "returns": [round(float(value), 1) for value in returns],
         "episodes": budget.episodes,
         "effective_rank": last.effective_rank,
-        "plan_rank_correlation": rank_plans(model, played, horizon=task.horizon, predicted=mpc.LearnedCost()).mean,
-        "open_loop_error": error(model, played),
+        "plan_rank_correlation": ranking.mean,
         **{name: last.recipe[name] for name in ("information_x", "information_y", "prediction_error", "information_z")},
         "losses": {name: round(value, 5) for name, value in last.losses.items()},
     }

@@ -10,7 +10,7 @@ import mpc
 import worldmodels
 from tests import tiny
 from worldmodels import Buffer, DataError, Episodes, SpecError, TrainingSettings
-from worldmodels.encoders.memory import Recurrent
+from worldmodels.encoders.memory import Recurrent, Stack
 from worldmodels.losses import rollout
 
 SMALL = {"latent": 8, "hidden": 32, "head": 32, "expander": 32}
@@ -52,26 +52,40 @@ def test_imagination_leaves_the_memory_as_it_is():
         np.testing.assert_array_equal(before, after)
 
 
-def test_a_recurrent_memory_is_of_the_last_moments_however_long_the_episode():
+@pytest.mark.parametrize("kind", [Stack, Recurrent])
+def test_a_memory_is_of_the_last_moments_however_long_the_episode(kind):
     history, random = 3, np.random.default_rng(0)
-    memory = Recurrent(2, 1, 5, history, rngs=nnx.Rngs(0))
-    lately = random.normal(size=(2 * history - 1, 3)).astype(np.float32)
+    memory = kind(2, 1, 5, history, rngs=nnx.Rngs(0))
+    memory.pace[...] = jnp.array([0.5, 2.0])
+    lately = random.normal(size=(history, 3)).astype(np.float32)
 
-    def read_after(past):
-        state, read = memory.begin(jnp.ones(2)), []
-        for moment in [*past, *lately]:
+    def read_after(count):
+        state = memory.begin(jnp.ones(2))
+        for moment in [*random.normal(size=(count, 3)).astype(np.float32), *lately]:
             state = memory.update(state, moment[:1], moment[1:])
-            read.append(memory.read(state))
-        return read[len(past) :]
+        return memory.read(state)
 
-    first, *others = (read_after(random.normal(size=(length, 3)).astype(np.float32)) for length in (2, 5, 11))
-    carried = jnp.zeros(5)
-    for moment in lately:
-        carried, _ = memory.cell(carried, jnp.concatenate([moment[1:], moment[:1]]))
-    for read in (first, *others):
-        np.testing.assert_allclose(read[-1], np.concatenate([lately[-1, 1:], carried]), rtol=1e-5)
+    first, *others = (read_after(count) for count in (2, 5, 11))
     for read in others:
-        assert not np.allclose(read[history - 1], first[history - 1])  # where each knows something of its own past
+        np.testing.assert_array_equal(read, first)
+    changes = np.diff(lately[:, 1:], axis=0) / np.array([0.5, 2.0])
+    if kind is Stack:
+        np.testing.assert_allclose(first, np.concatenate([lately[-1, 1:], changes.ravel(), lately[1:, 0]]), rtol=1e-6)
+    else:
+        carried = jnp.zeros(5)
+        for seen, change, action in zip(lately[:, 1:], [np.zeros(2), *changes], [np.zeros(1), *lately[1:, :1]], strict=True):
+            carried, _ = memory.cell(carried, jnp.concatenate([seen, change, action]))
+        np.testing.assert_allclose(first, np.concatenate([lately[-1, 1:], carried]), rtol=1e-5)
+
+
+def test_training_tells_a_memory_how_much_things_usually_change():
+    data = tiny.episodes(tiny.POSITION, count=8)
+    model = worldmodels.JEPA(tiny.POSITION, memory="stack", **SMALL)
+    trained = worldmodels.train(model, data, TrainingSettings(batch=8), updates=1)
+    usual = np.concatenate([np.diff(episode.observations["position"][:, 0]) for episode in data]).std()
+    spread = np.concatenate([episode.observations["position"][:, 0] for episode in data]).std()
+    assert float(trained.memory.pace[...][0]) == pytest.approx(usual / spread, rel=0.15)
+    assert float(model.memory.pace[...][0]) == 1.0
 
 
 def test_what_does_not_exist_is_named():
@@ -102,8 +116,8 @@ def position_error(spec, *, updates, **settings):
 
 @pytest.mark.slow
 def test_a_recurrent_memory_finds_the_velocity_that_is_not_observed():
-    memoryless = position_error(tiny.POSITION, updates=1000)
-    assert position_error(tiny.POSITION, updates=1000, memory="recurrent", history=4) < 0.7 * memoryless
+    memoryless = position_error(tiny.POSITION, updates=2000)
+    assert position_error(tiny.POSITION, updates=2000, memory="recurrent", history=4) < 0.7 * memoryless
 
 
 @pytest.mark.slow

@@ -40,7 +40,7 @@ class JEPASettings:
       norm: what latents are normalised by: none, layer or simplex (`worldmodels.norms`).
       predictor: residual, gated or transformer (`worldmodels.predictors`).
       memory: none, stack or recurrent (`worldmodels.encoders`), for worlds that one observation does not show whole.
-      history: observations in a stack; training steps that a recurrent memory is given to settle.
+      history: observations that a memory is made of, the newest among them.
       noise: none, gaussian, sparse or quantised (`worldmodels.latent_variables`): what stands for what cannot be known.
       noise_size: components of it, or codes where quantised.
       members: predictors in an ensemble, each trained on its share of every batch.
@@ -138,7 +138,7 @@ class JEPA(Uncertain, nnx.Module):
     @property
     def context(self) -> int:
         """Steps of a window before its latents know what they would know in the middle of an episode."""
-        return {"none": 0, "stack": self.settings.history - 1, "recurrent": self.settings.history}[self.settings.memory]
+        return 0 if self.memory is None else self.settings.history - 1
 
     def start(self, observation: dict[str, Array]) -> Any:
         seen = self._see(self.spec.flatten(observation), {name: observation[name] for name in self.spec.images})
@@ -205,8 +205,12 @@ class JEPA(Uncertain, nnx.Module):
         return jax.nn.one_hot(action, self.spec.action.n) if isinstance(self.spec.action, DiscreteAction) else action
 
     def _see(self, flat: Float[Array, "*B O"], frames: dict[str, Array]) -> Float[Array, "*B S"]:
+        return jnp.concatenate([self._numbers(flat), *(eye(frames[name]) for name, eye in self.eyes.items())], -1)
+
+    def _numbers(self, flat: Float[Array, "*B O"]) -> Float[Array, "*B N"]:
+        """What is seen but pictures."""
         turned = [jnp.sin(flat), jnp.cos(flat)] if self.settings.periodic else []
-        return jnp.concatenate([self.normaliser(flat), *turned, *(eye(frames[name]) for name, eye in self.eyes.items())], -1)
+        return jnp.concatenate([self.normaliser(flat), *turned], -1)
 
     def _encoded(self, looked_at: Float[Array, "*B R"]) -> Float[Array, "*B D"]:
         return NORMS[self.settings.norm](self.encoder(looked_at))

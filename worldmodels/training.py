@@ -25,6 +25,7 @@ from worldmodels.recipe import OnCollapse, Recipe, collapsed, recipe, sound_alar
 from worldmodels.spec import Spec
 
 PROBE = 512  # windows
+STILL = 1e-3  # standard deviations: what changes by less from moment to moment counts as constant
 ALARMING = 2  # reports in a row with a collapsed representation
 CAPACITY = 16_384  # rows of data that fit without compiling again
 
@@ -183,6 +184,8 @@ def advance(
     length = settings.length + state.model.context
     with _buffers(episodes, spec, settings.batch * chunk, length, key) as buffers:
         for index, (subkey, buffer) in enumerate(zip(jax.random.split(key, chunks), buffers, strict=False)):
+            if index == 0 and "memory" not in settings.frozen:
+                state = state._replace(model=_with_pace(state.model, buffer, subkey))
             rate = rates[index], rates[index + 1]
             state, terms, found = _advance(state, buffer, rate, subkey, settings=settings, count=chunk)
             low = low + 1 if collapsed(found) and "encoder" not in settings.frozen else 0
@@ -229,6 +232,20 @@ def _buffers(
             yield buffers
     else:
         yield itertools.repeat(Buffer.from_episodes(Episodes(spec, tuple(episodes)), length, capacity=CAPACITY))
+
+
+def _with_pace(model: JEPA, buffer: Buffer, key: Array) -> JEPA:
+    """A copy whose memory knows how much numbers usually change in a moment; pictures are left as they are."""
+    if model.memory is None:
+        return model
+    model = jax.tree.map(lambda leaf: leaf, model)
+    assert model.memory is not None
+    window = buffer.sample(PROBE, 1, key=key)
+    numbers = model._numbers(window.observations)
+    spread = jnp.diff(numbers, axis=1).std((0, 1))
+    pace = model.memory.pace[...].at[: numbers.shape[-1]].set(jnp.where(spread < STILL, 1.0, spread))
+    model.memory.pace[...] = pace
+    return model
 
 
 def _with_normalisers(model: JEPA, episodes: Sequence[Episode] | Stream, *, known: bool) -> JEPA:

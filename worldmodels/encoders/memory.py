@@ -1,6 +1,9 @@
 """What a model remembers of earlier observations, for worlds that one observation does not show whole.
 
 A memory begins with one observation and is updated by an action and the next one; `read` is what the encoder looks at.
+
+Both kinds look at what is seen now and at how it changed, in units of how it usually changes: `pace`. Side by side, observations a moment
+apart are nearly the same numbers, and what a memory is for, such as a velocity, is their small difference.
 """
 
 from typing import NamedTuple, Protocol
@@ -8,14 +11,19 @@ from typing import NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, PyTree
 
 
 class Memory(Protocol):
-    """Over seen vectors [S] and action vectors [A]; every method takes leading batch axes."""
+    """Over seen vectors [S] and action vectors [A]; every method takes leading batch axes.
+
+    Attributes:
+      size: of what `read` returns.
+      pace: [S], what is seen usually changes by so much from one moment to the next; not trained by gradients.
+    """
 
     size: int
-    """Of what `read` returns."""
+    pace: nnx.Variable
 
     def begin(self, seen: Float[Array, "*B S"]) -> PyTree: ...
 
@@ -32,7 +40,7 @@ class Past(NamedTuple):
 
 
 class Stack(nnx.Module):
-    """The last `history` observations and the actions between them, side by side (Mnih et al. 2015, frame stacking).
+    """What is seen, how it changed in the last `history` - 1 moments, and the actions between (Mnih et al. 2015, frame stacking).
 
     An episode begins as if the first observation had been seen all along, without acting.
     """
@@ -40,6 +48,7 @@ class Stack(nnx.Module):
     def __init__(self, seen: int, action: int, hidden: int, history: int, *, rngs: nnx.Rngs):
         self.history, self.action = history, action
         self.size = history * seen + (history - 1) * action
+        self.pace = nnx.Variable(jnp.ones(seen))
 
     def begin(self, seen):
         repeated = jnp.repeat(seen[..., None, :], self.history, axis=-2)
@@ -52,48 +61,32 @@ class Stack(nnx.Module):
         return Past(*later)
 
     def read(self, memory):
-        return jnp.concatenate([part.reshape(*part.shape[:-2], -1) for part in memory], -1)
+        parts = (memory.seen[..., -1:, :], jnp.diff(memory.seen, axis=-2) / self.pace[...], memory.actions)
+        return jnp.concatenate([part.reshape(*part.shape[:-2], -1) for part in parts], -1)
 
 
-class Held(NamedTuple):
-    """What was seen last, two recurrent states, and the updates since they last changed places."""
+class Recurrent(Stack):
+    """What is seen, and a gated recurrent unit (Cho et al. 2014) that reads the last `history` moments anew, beginning with nothing.
 
-    seen: Float[Array, "*B S"]
-    older: Float[Array, "*B H"]
-    younger: Float[Array, "*B H"]
-    since: Int[Array, "*B"]
-
-
-class Recurrent(nnx.Module):
-    """A gated recurrent unit over what was seen and done lately (Cho et al. 2014), beside what is seen now.
-
-    In training it is given `history` steps to settle before its latents count, and then a few more. A state carried on through a
-    whole episode leaves the lengths it was trained at, and says less and less. So two states take turns: every `history` updates
-    the younger takes the place of the older, which is read, and another begins with nothing. What is read has always settled, and
-    never knows more than the last 2 · `history` moments.
+    A state carried on through a whole episode leaves the lengths it was trained at, and says less and less; read anew, it means the
+    same at every moment, in training and in acting.
     """
 
     def __init__(self, seen: int, action: int, hidden: int, history: int, *, rngs: nnx.Rngs):
-        self.hidden, self.action, self.history = hidden, action, history
-        self.size = seen + hidden
-        self.cell = nnx.GRUCell(seen + action, hidden, rngs=rngs)
-
-    def begin(self, seen):
-        state = self._stepped(jnp.zeros((*seen.shape[:-1], self.hidden)), jnp.zeros((*seen.shape[:-1], self.action)), seen)
-        return Held(seen, state, state, jnp.zeros(seen.shape[:-1], jnp.int32))
-
-    def update(self, memory, action, seen):
-        since = (memory.since + 1) % self.history
-        turn = (since == 0)[..., None]
-        both = [jnp.where(turn, memory.younger, memory.older), jnp.where(turn, 0.0, memory.younger)]
-        older, younger = self._stepped(jnp.stack(both), action, seen)
-        return Held(seen, older, younger, since)
+        super().__init__(seen, action, hidden, history, rngs=rngs)
+        self.hidden, self.size = hidden, seen + hidden
+        self.cell = nnx.GRUCell(2 * seen + action, hidden, rngs=rngs)
 
     def read(self, memory):
-        return jnp.concatenate([memory.seen, memory.older], -1)
+        def after_nothing(x):
+            return jnp.concatenate([jnp.zeros((*x.shape[:-2], 1, x.shape[-1])), x], -2)
 
-    def _stepped(self, state, action, seen):
-        return self.cell(state, jnp.concatenate([seen, action], -1))[0]
+        changes = jnp.diff(memory.seen, axis=-2) / self.pace[...]
+        moments = jnp.concatenate([memory.seen, after_nothing(changes), after_nothing(memory.actions)], -1)
+        state = jnp.zeros((*moments.shape[:-2], self.hidden))
+        for moment in range(self.history):
+            state, _ = self.cell(state, moments[..., moment, :])
+        return jnp.concatenate([memory.seen[..., -1, :], state], -1)
 
 
 MEMORIES = {"stack": Stack, "recurrent": Recurrent}

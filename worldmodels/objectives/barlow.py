@@ -6,7 +6,8 @@ from typing import ClassVar
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from worldmodels.objectives.objective import RANK, SPREAD, Views, Weighted, flattened, relative_error, standardised
+from worldmodels.objectives.objective import RANK, SPREAD, Views, Weighted, flattened, squared_error, standardised
+from worldmodels.objectives.vicreg import variance
 
 
 def cross_correlation(one: Float[Array, "N D"], other: Float[Array, "N D"]) -> Float[Array, "D D"]:
@@ -28,24 +29,27 @@ def redundancy(correlation: Float[Array, "D D"]) -> Float[Array, ""]:
 class BarlowTwins(Weighted):
     """The two views are the predicted and the encoded latents, through the expander.
 
-    Correlations see no scale, so the prediction error is relative to the spread of what is predicted.
+    Correlations see no scale, and planning needs one: VICReg's hinge holds it on the latents that are predicted.
 
     Attributes:
-      prediction: relative error of predicted latents, over the whole open-loop rollout.
+      prediction: squared distance of predicted and encoded latents, over the whole open-loop rollout.
+      variance: each component of the latents has a standard deviation of at least 1.
       invariance: predicted and encoded components correlate.
       redundancy: different components do not; the paper's λ.
     """
 
     prediction: float = 1.0
+    variance: float = 1.0
     invariance: float = 1.0
     redundancy: float = 0.02
-    guards: ClassVar = {SPREAD: "invariance", RANK: "redundancy"}
+    guards: ClassVar = {SPREAD: "variance", RANK: "redundancy"}
 
     def terms(self, views: Views) -> dict[str, Float[Array, ""]]:
         expander = views.model.expander
         correlation = cross_correlation(flattened(expander(views.predicted)), flattened(expander(views.targets)))
         return {
-            "prediction": relative_error(views.predicted, views.targets),
+            "prediction": squared_error(views.predicted, views.targets),
+            "variance": variance(flattened(views.targets)),
             "invariance": agreement(correlation),
             "redundancy": redundancy(correlation),
         }

@@ -7,20 +7,25 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from worldmodels.networks import MLP
-from worldmodels.objectives.objective import RANK, SPREAD, Views, Weighted, squared_error
+from worldmodels.objectives.objective import RANK, SPREAD, Views, Weighted, relative_error, squared_error
 
 
 @dataclass(frozen=True)
 class Reconstruction(Weighted):
-    """A decoder as wide and deep as the encoder draws what was seen and what was predicted; nothing is compared in latent space.
+    """A decoder as wide and deep as the encoder draws what was seen and what was predicted.
+
+    What is predicted has to be what would have been encoded, as PlaNet's divergence of posterior and prior asks: plans reach further
+    than the windows that are learned from. The gradient goes both ways; the decoder holds off a collapse.
 
     Attributes:
       reconstruction: squared error of observations, normalised, decoded from their own latents.
       generation: of those that follow, decoded from predicted latents.
+      consistency: error of predicted latents, relative to the spread of encoded ones.
     """
 
     reconstruction: float = 1.0
     generation: float = 1.0
+    consistency: float = 1.0
     guards: ClassVar = {SPREAD: "reconstruction", RANK: "reconstruction"}
 
     def heads(self, model: Any, rngs: nnx.Rngs) -> dict[str, nnx.Module]:
@@ -32,4 +37,5 @@ class Reconstruction(Weighted):
         return {
             "reconstruction": squared_error(decoder(views.latents), views.observations),
             "generation": squared_error(decoder(views.predicted), views.observations[:, 1:]),
+            "consistency": relative_error(views.predicted, views.targets),
         }

@@ -44,7 +44,7 @@ class SIGReg(Weighted):
     """
 
     prediction: float = 1.0
-    gaussianity: float = 10.0
+    gaussianity: float = 1.0
     guards: ClassVar = {SPREAD: "gaussianity", RANK: "gaussianity"}
 
     def terms(self, views: Views) -> dict[str, Float[Array, ""]]:
