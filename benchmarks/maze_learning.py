@@ -10,6 +10,7 @@ from typing import Any
 
 import mpc
 import worldmodels
+from benchmarks.maze_map import gym_id
 from worldmodels import manifest
 
 RUNS = Path("runs/mazes")
@@ -42,7 +43,7 @@ class MazeLearning:
 
 def environment(task: str, action_repeat: int) -> mpc.Environment:
     """Positions and velocities; the goal is not part of what is learned."""
-    return mpc.make(task, action_repeat=action_repeat, observe=("observation",))
+    return mpc.make(gym_id(task), action_repeat=action_repeat, observe=("observation",))
 
 
 def watched(task: str, seed: int, settings: MazeLearning) -> worldmodels.Episodes:

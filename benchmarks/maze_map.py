@@ -14,6 +14,7 @@ from planners.errors import require_positive
 
 GRID = 10  # points a metre
 FIRST = 1_000_000  # seed of the first episode played
+OURS = {"PointMaze_Giant-v0": "benchmarks.giant_maze"}  # what registers a maze that gymnasium-robotics does not have
 
 
 class Maze(NamedTuple):
@@ -36,9 +37,14 @@ class Way(NamedTuple):
     goal: np.ndarray
 
 
+def gym_id(task: str) -> str:
+    """The id that `mpc.make` takes."""
+    return f"{OURS[task]}:{task}" if task in OURS else task
+
+
 def maze_of(task: str) -> Maze:
-    """The map of a PointMaze by its Gymnasium id."""
-    made = mpc.make(task)
+    """The map of a PointMaze by its name."""
+    made = mpc.make(gym_id(task))
     drawn: Any = made._env.unwrapped.maze  # type: ignore[attr-defined]
     made.close()
     walls = np.array([[cell == 1 for cell in row] for row in drawn.maze_map])
@@ -80,7 +86,7 @@ def look_up(distances: Float[Array, "X Y"], centre: Float[Array, " 2"], position
 def list_ways(task: str, episodes: int) -> list[Way]:
     """The first seeds whose start and goal lie at least half of the maze's longest way apart."""
     require_positive(episodes=episodes)
-    maze, made = maze_of(task), mpc.make(task)
+    maze, made = maze_of(task), mpc.make(gym_id(task))
     middles = cells(maze)
     half = max(distances_to(maze, goal)[tuple(_point(maze, middles).T)].max() for goal in middles) / 2
     ways = []

@@ -18,7 +18,7 @@ import mpc
 import planners
 from benchmarks import results
 from benchmarks.maze_learning import MazeLearning, environment, learned
-from benchmarks.maze_map import Maze, Way, distances_to, list_ways, look_up, maze_of
+from benchmarks.maze_map import Maze, Way, distances_to, gym_id, list_ways, look_up, maze_of
 
 RESULTS = results.RESULTS / "mazes.jsonl"
 REACHED = 0.45  # metres, the environment's own
@@ -106,7 +106,7 @@ def cell(key: dict[str, Any], ways: list[Way], learning: MazeLearning, planning:
     hierarchy, minutes = (None, 0.0) if simulated else learned(task, seed, learning)
     began, times = time.perf_counter(), []
     made = (
-        mpc.make(task, action_repeat=learning.action_repeat, privileged=True)
+        mpc.make(gym_id(task), action_repeat=learning.action_repeat, privileged=True)
         if simulated
         else environment(task, learning.action_repeat)
     )
