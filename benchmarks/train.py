@@ -19,7 +19,7 @@ from worldmodels.spec import Spec
 
 LOOKS, AHEAD, WINDOWS = 10, 20, 256  # at the model along a run; steps predicted at each, from so many moments
 Choice = Literal["open-loop", "plans"]
-console = Console()
+console = Console(markup=False)
 
 
 @dataclass(frozen=True)

@@ -328,6 +328,18 @@ def test_the_command_looks_converts_and_checks(tmp_path, monkeypatch, capsys):
     assert "000001.npz is damaged" in " ".join(capsys.readouterr().out.split())
 
 
+def test_a_field_in_brackets_is_printed_as_it_is(tmp_path, monkeypatch, capsys):
+    from tests.test_cli import run
+
+    monkeypatch.chdir(tmp_path)
+    edit(foreign.write_robomimic(tmp_path / "lift.hdf5", CAMERA), 1, obs__state=np.zeros((5, 4)), next_obs__state=np.zeros((5, 4)))
+    for options, code in ((("verify", "lift.hdf5"), 2), (("convert", "lift.hdf5", "--out", "own", "--skip-bad"), 0)):
+        assert run("data", *options, monkeypatch=monkeypatch) == code
+        assert "bad: lift.hdf5: demo_1: observations[state] has shape (6, 4)" in " ".join(capsys.readouterr().out.split())
+    assert run("data", "convert", "lift.hdf5", "--out", "strict", monkeypatch=monkeypatch) == 2
+    assert "sailplan: lift.hdf5: demo_1: observations[state] has shape" in " ".join(capsys.readouterr().out.split())
+
+
 @pytest.mark.slow
 def test_a_model_watches_episodes_without_actions_and_learns_them_from_others(tmp_path):
     import worldmodels
