@@ -237,6 +237,34 @@ def test_films_too_short_missing_or_damaged(tmp_path):
         source.read("episode 1")
 
 
+def test_a_frame_missing_within_a_film_is_not_filled_with_the_next(tmp_path):
+    folder = foreign.write_lerobot(tmp_path / "v3", CAMERA, 3)
+    pictures = np.concatenate([one.observations["camera"] for one in CAMERA])
+    kept = [index for index in range(len(pictures)) if index != 7]  # episode 1 begins at frame 5
+    foreign.write_film(folder / "videos/observation.film/chunk-000/file-000.mp4", pictures[kept], kept)
+    source = open_source(folder)
+    with pytest.raises(DataError, match=r"episode 1: observations\[film\] has frame 2 at second 0\.8 .*, expected 0\.7"):
+        source.read("episode 1")
+    assert list(verify(source).bad) == ["episode 1"]
+
+
+@pytest.mark.parametrize(
+    ("times", "message"),
+    [
+        ([0, 1, 3, 4, 5, 6], r"has frame 2 at second 0\.3 of .*, expected 0\.2: frames are missing"),
+        ([1, 2, 3, 4, 5, 6], r"has frame 0 at second 0\.1 of .*, expected 0"),
+        ([0, 1, 2, 3, 4, 5, 6], "has more than 6 frames"),
+    ],
+)
+def test_a_film_of_one_episode_has_each_frame_at_its_time_and_no_other(tmp_path, times, message):
+    source = open_source(foreign.write_lerobot(tmp_path, CAMERA))
+    pictures = np.resize(CAMERA[1].observations["camera"], (len(times), 8, 8, 3))
+    foreign.write_film(tmp_path / "videos/observation.film/episode_000001.mp4", pictures, times)
+    with pytest.raises(DataError, match=rf"episode 1: observations\[film\] {message}"):
+        source.read("episode 1")
+    assert list(verify(source).bad) == ["episode 1"]
+
+
 def test_our_own_dataset_refuses_another_dtype(tmp_path):
     episode = CAMERA[1]
     grey = episode.observations | {"camera": episode.observations["camera"].astype(np.float32)}
@@ -332,7 +360,12 @@ def test_a_field_in_brackets_is_printed_as_it_is(tmp_path, monkeypatch, capsys):
     from tests.test_cli import run
 
     monkeypatch.chdir(tmp_path)
-    edit(foreign.write_robomimic(tmp_path / "lift.hdf5", CAMERA), 1, obs__state=np.zeros((5, 4)), next_obs__state=np.zeros((5, 4)))
+    edit(
+        foreign.write_robomimic(tmp_path / "lift.hdf5", CAMERA),
+        1,
+        obs__state=np.zeros((5, 4)),
+        next_obs__state=np.zeros((5, 4)),
+    )
     for options, code in ((("verify", "lift.hdf5"), 2), (("convert", "lift.hdf5", "--out", "own", "--skip-bad"), 0)):
         assert run("data", *options, monkeypatch=monkeypatch) == code
         assert "bad: lift.hdf5: demo_1: observations[state] has shape (6, 4)" in " ".join(capsys.readouterr().out.split())

@@ -43,6 +43,9 @@ def _open(path: Path, reading: Reading) -> Source:
     columns = pq.read_schema(files[0]).names
     spans = _spans(pq, files)
     films = [name for name, feature in info.get("features", {}).items() if feature.get("dtype") == "video"]
+    fps = float(info.get("fps") or 0.0)
+    if films and fps <= 0:
+        raise DataError(f"{path / 'meta' / 'info.json'}: fps={info.get('fps')}: expected the frames a second of {films}.")
     table = functools.lru_cache(maxsize=1)(pq.read_table)
     film = _film_finder(path, info, pq)
 
@@ -55,7 +58,7 @@ def _open(path: Path, reading: Reading) -> Source:
         observations = {_short(c): _full(array, c, where) for c, array in read.items() if c.startswith("observation")}
         for column in films:
             video, second = film(column, int(name.removeprefix("episode ")))
-            observations[_short(column)] = frames(video, stop - start, start=second, where=where, field=_short(column))
+            observations[_short(column)] = frames(video, stop - start, fps=fps, start=second, where=where, field=_short(column))
         actions = _first(read, ACTIONS)
         if actions is not None and actions.ndim == 1 and actions.dtype.kind == "f":
             actions = actions[:, None]
@@ -79,7 +82,7 @@ def _open(path: Path, reading: Reading) -> Source:
         load,
         reading,
         environment=str(info.get("robot_type") or path.stem),
-        seconds_per_step=1.0 / float(info.get("fps") or 1.0),
+        seconds_per_step=1.0 / (fps or 1.0),
         ignored=tuple(name for name in columns if not _wanted(name)),
         notes=notes,
     )
@@ -106,13 +109,13 @@ def _spans(pq: Any, files: list[Path]) -> dict[str, tuple[Path, int, int]]:
     return found
 
 
-def _film_finder(path: Path, info: dict[str, Any], pq: Any) -> Callable[[str, int], tuple[Path, float]]:
-    """(column, episode) -> the film's file and the second where the episode begins in it."""
+def _film_finder(path: Path, info: dict[str, Any], pq: Any) -> Callable[[str, int], tuple[Path, float | None]]:
+    """(column, episode) -> the film's file and the second where the episode begins in it; None where the film is all its own."""
     pattern, per_chunk = str(info.get("video_path")), int(info.get("chunks_size") or 1000)
     if "episode_index" in pattern:
         return lambda column, number: (
             path / pattern.format(video_key=column, episode_index=number, episode_chunk=number // per_chunk),
-            0.0,
+            None,
         )
     rows = [row for file in sorted((path / "meta" / "episodes").rglob("*.parquet")) for row in pq.read_table(file).to_pylist()]
     about = {int(row[EPISODE]): row for row in rows}
