@@ -33,7 +33,7 @@ class Stream:
 
     Attributes:
       spec: of the dataset.
-      observations: name -> [N, *shape], as stored (frames stay uint8).
+      observations: name -> [N, *shape], float32, or uint8 for images.
       actions: [N, A] normalised, or integers [N].
       costs: [N].
       terminated: [N].
@@ -150,7 +150,7 @@ def _contents(dataset: Dataset) -> dict[str, object]:
 
 def _mapped(dataset: Dataset, folder: Path, mode: str) -> dict:
     """The fields of a stream, as arrays over files."""
-    spec, first = dataset.spec, dataset[0]
+    spec = dataset.spec
     lengths = np.array(dataset.lengths) + 1
     starts = np.concatenate([[0], np.cumsum(lengths)])
 
@@ -160,8 +160,7 @@ def _mapped(dataset: Dataset, folder: Path, mode: str) -> dict:
         return np.memmap(folder / f"{name}.bin", dtype, mode, shape=(int(starts[-1]), *shape))  # type: ignore[arg-type]
 
     observations = {
-        name: array(f"observation_{index}", shape, first.observations[name].dtype.type)
-        for index, (name, shape) in enumerate(spec.observation)
+        name: array(f"observation_{index}", shape, spec.dtype(name)) for index, (name, shape) in enumerate(spec.observation)
     }
     kind = np.int32 if isinstance(spec.action, DiscreteAction) else np.float32
     return {
@@ -170,7 +169,7 @@ def _mapped(dataset: Dataset, folder: Path, mode: str) -> dict:
         "costs": array("costs", (), np.float32),
         "terminated": array("terminated", (), np.bool_),
         "starts": starts,
-        "has_costs": first.costs is not None,
+        "has_costs": dataset[0].costs is not None,
     }
 
 
