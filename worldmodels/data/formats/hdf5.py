@@ -13,14 +13,22 @@ from typing import Any
 import numpy as np
 
 from worldmodels.data.episode import Episode
-from worldmodels.data.formats.source import Reading, Source, episode_from_rows, guarded, require, source_of
+from worldmodels.data.formats.source import (
+    ACTIONS,
+    ENDS,
+    REWARDS,
+    Reading,
+    Source,
+    episode_from_rows,
+    found,
+    guarded,
+    require,
+    source_of,
+)
 from worldmodels.errors import DataError
 
 OBSERVATIONS = ("observations", "observation", "obs")
 FOLLOWING = ("next_observations", "next_observation", "next_obs")
-ACTIONS = ("actions", "action")
-REWARDS = ("rewards", "reward")
-ENDS = ("terminals", "terminations", "dones", "terminated")
 CUTS = ("timeouts", "truncations", "truncated")
 Span = tuple[str, int | None, int | None]  # group, first and last row
 KNOWN = (*OBSERVATIONS, *FOLLOWING, *ACTIONS, *REWARDS, *ENDS, *CUTS)
@@ -41,7 +49,7 @@ def _open(path: Path, reading: Reading) -> Source:
         if groups:
             spans: dict[str, Span] = {n: (f"{root.name}/{n}", None, None) for n in groups}
             layout, fields, notes = "a group an episode", set(root[groups[0]]), ()
-        elif _find(file, OBSERVATIONS) is None:
+        elif found(OBSERVATIONS, file) is None:
             raise DataError(
                 f"{path}: no observations at the root and no groups of episodes, only {sorted(file)}. "
                 "Expected the layout of D4RL, robomimic or ALOHA."
@@ -64,24 +72,21 @@ def _open(path: Path, reading: Reading) -> Source:
 
 def _episode(where: str, group: Any, start: int | None, stop: int | None, seed: int, reading: Reading) -> Episode:
     span = slice(start, stop)
-    key = _find(group, OBSERVATIONS)
+    key = found(OBSERVATIONS, group)
     if key is None:
         raise DataError(f"{where}: observations are missing; it has {sorted(group)}.")
     observations = _arrays(group[key], span)
-    following = _find(group, FOLLOWING)
+    following = found(FOLLOWING, group)
     if following is not None:
         last = {name: array[-1:] for name, array in _arrays(group[following], span).items()}
         if set(last) != set(observations):
             raise DataError(f"{where}: {following} has {sorted(last)}, {key} has {sorted(observations)}.")
         observations = {name: np.concatenate([array, last[name]]) for name, array in observations.items()}
-    actions = _read(group, ACTIONS, span)
-    if actions is not None and actions.ndim == 1 and actions.dtype.kind == "f":
-        actions = actions[:, None]
     ends = _read(group, ENDS, span)
     return episode_from_rows(
         where,
         observations,
-        actions,
+        _read(group, ACTIONS, span),
         _read(group, REWARDS, span),
         terminated=ends is not None and bool(np.asarray(ends[-1:]).any()),
         seed=seed,
@@ -91,7 +96,7 @@ def _episode(where: str, group: Any, start: int | None, stop: int | None, seed: 
 
 def _cut(file: Any) -> tuple[dict[str, Span], tuple[str, ...]]:
     """Spans of rows between the flags that end episodes, by name."""
-    flags = [np.asarray(file[key]).astype(bool).ravel() for key in (_find(file, ENDS), _find(file, CUTS)) if key is not None]
+    flags = [np.asarray(file[key]).astype(bool).ravel() for key in (found(ENDS, file), found(CUTS, file)) if key is not None]
     if not flags:
         return {"episode 0": ("/", None, None)}, ("It has neither terminals nor timeouts: it is read as one episode.",)
     if len({len(flag) for flag in flags}) > 1:
@@ -99,7 +104,7 @@ def _cut(file: Any) -> tuple[dict[str, Span], tuple[str, ...]]:
     rows = len(flags[0])
     stops = sorted({*(np.flatnonzero(np.logical_or.reduce(flags)) + 1).tolist(), rows})
     spans: dict[str, Span] = {f"episode {i}": ("/", a, b) for i, (a, b) in enumerate(zip([0, *stops], stops, strict=False))}
-    if _find(file, FOLLOWING) is not None:
+    if found(FOLLOWING, file) is not None:
         return spans, ()
     return spans, ("It has no next_observations: the last row of each episode gives its observation, and no decision.",)
 
@@ -116,12 +121,8 @@ def _arrays(node: Any, span: slice) -> dict[str, np.ndarray]:
 
 
 def _read(group: Any, names: tuple[str, ...], span: slice) -> np.ndarray | None:
-    key = _find(group, names)
+    key = found(names, group)
     return None if key is None else np.asarray(group[key][span])
-
-
-def _find(group: Any, names: tuple[str, ...]) -> str | None:
-    return next((name for name in names if name in group), None)
 
 
 def _is_episode(h5py: Any, node: Any) -> bool:

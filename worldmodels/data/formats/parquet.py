@@ -16,13 +16,21 @@ from PIL import Image
 
 from worldmodels.data.episode import Episode
 from worldmodels.data.formats.hdf5 import UNBOUNDED
-from worldmodels.data.formats.source import Reading, Source, episode_from_rows, guarded, require, source_of
+from worldmodels.data.formats.source import (
+    ACTIONS,
+    ENDS,
+    REWARDS,
+    Reading,
+    Source,
+    episode_from_rows,
+    found,
+    guarded,
+    require,
+    source_of,
+)
 from worldmodels.data.formats.video import frames
 from worldmodels.errors import DataError
 
-ACTIONS = ("action", "actions")
-REWARDS = ("next.reward", "reward", "rewards")
-ENDS = ("next.terminated", "next.done", "terminated", "done")
 EPISODE, FRAME = "episode_index", "frame_index"
 DECISION = (
     "A row is an observation and the action taken at it: the last row of each episode gives its observation, and no decision."
@@ -59,15 +67,12 @@ def _open(path: Path, reading: Reading) -> Source:
         for column in films:
             video, second = film(column, int(name.removeprefix("episode ")))
             observations[_short(column)] = frames(video, stop - start, fps=fps, start=second, where=where, field=_short(column))
-        actions = _first(read, ACTIONS)
-        if actions is not None and actions.ndim == 1 and actions.dtype.kind == "f":
-            actions = actions[:, None]
-        ends = _first(read, ENDS)
+        actions, rewards, ends = (read.get(found(names, read) or "") for names in (ACTIONS, REWARDS, ENDS))
         return episode_from_rows(
             where,
             observations,
             actions,
-            _first(read, REWARDS),
+            rewards,
             terminated=ends is not None and bool(ends[-1]),
             seed=list(spans).index(name),
             action_free=reading.action_free,
@@ -175,7 +180,3 @@ def _short(column: str) -> str:
 
 def _field(column: str) -> str:
     return f"observations[{_short(column)}]" if column.startswith("observation") else column
-
-
-def _first(read: dict[str, np.ndarray | None], names: tuple[str, ...]) -> np.ndarray | None:
-    return next((read[name] for name in names if name in read), None)

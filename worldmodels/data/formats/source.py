@@ -1,7 +1,7 @@
 """What every foreign format is read as: named episodes that can be asked for one by one."""
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +12,10 @@ import numpy as np
 from worldmodels.data.episode import Episode
 from worldmodels.errors import DataError, SpecError
 from worldmodels.spec import ContinuousAction, DiscreteAction, Spec
+
+ACTIONS = ("actions", "action")
+REWARDS = ("next.reward", "rewards", "reward")
+ENDS = ("next.terminated", "next.done", "terminals", "terminations", "terminated", "dones", "done")
 
 
 @dataclass(frozen=True)
@@ -150,6 +154,8 @@ def episode_from_rows(
         actions = np.zeros((max(rows - 1, 0), 0), np.float32)
     elif actions is None or actions.dtype == object or actions.size == 0:
         raise DataError(f"{where}: actions are missing or empty. To learn from observation alone, convert with --action-free.")
+    if actions.ndim == 1 and actions.dtype.kind == "f":
+        actions = actions[:, None]
     outcome = rows == len(actions) + 1
     if not outcome and rows != len(actions):
         raise DataError(f"{where}: {rows} observations for {len(actions)} actions: expected as many, or one more.")
@@ -165,6 +171,11 @@ def episode_from_rows(
         truncated=not ended,
         seed=seed,
     )
+
+
+def found(names: tuple[str, ...], there: Container[str]) -> str | None:
+    """The first of the names that something goes by."""
+    return next((name for name in names if name in there), None)
 
 
 def guarded(where: str, function: Callable[..., Any], *arguments: Any) -> Any:
