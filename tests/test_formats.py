@@ -16,6 +16,7 @@ from tests.test_dataset import assert_same
 from worldmodels.data import Dataset
 from worldmodels.data.formats import Reading, convert, open_source, verify
 from worldmodels.errors import DataError, SpecError
+from worldmodels.spec import DiscreteAction
 
 h5py = pytest.importorskip("h5py")
 pa = pytest.importorskip("pyarrow")
@@ -201,6 +202,44 @@ def test_what_is_bad_is_named_and_skipped_only_when_asked(tmp_path, case):
     assert (report.episodes, report.decisions) == (2, 10)
     assert [e.seed for e in Dataset.open(tmp_path / "lenient")] == [0, 2]
     assert verify(source).bad == report.bad
+
+
+def test_the_odd_one_out_may_be_the_first(tmp_path):
+    """The shape is that of most episodes, so that one bad one is left out and not all the others."""
+    odd = np.zeros((4, 4))
+    path = edit(foreign.write_robomimic(tmp_path / "lift.hdf5", CAMERA), 0, obs__state=odd, next_obs__state=odd)
+    source = open_source(path)
+    assert source.spec.observation == (("camera", (8, 8, 3)), ("state", (3,)))
+    report = verify(source)
+    assert list(report.bad) == ["demo_0"]
+    assert "observations[state] has shape (5, 4), expected (5, 3)" in report.bad["demo_0"]
+    foreign.write_lerobot(tmp_path / "arm", CAMERA)
+    table = foreign.lerobot_table(0, CAMERA[0], **{"observation.state": [[1.0, 2.0]] * 5})
+    pq.write_table(table, tmp_path / "arm/data/chunk-000/episode_000000.parquet")
+    source = open_source(tmp_path / "arm")
+    assert dict(source.spec.observation) == {"state": (3,), "camera": (8, 8, 3), "film": (8, 8, 3)}
+    assert list(verify(source).bad) == ["episode 0"]
+
+
+def test_discrete_actions_are_as_many_as_any_episode_shows(tmp_path):
+    given = [np.arange(len(one)) % (2 + index) for index, one in enumerate(CAMERA)]  # 2, 3 and 4 of them
+    path = foreign.write_robomimic(tmp_path / "lift.hdf5", CAMERA)
+    for number, actions in enumerate(given):
+        edit(path, number, actions=actions)
+    (tmp_path / "arm").mkdir()
+    for number, actions in enumerate(given):
+        table = foreign.lerobot_table(number, CAMERA[number], action=np.pad(actions, (0, 1)))
+        pq.write_table(table, tmp_path / f"arm/{number}.parquet")
+    for where in (path, tmp_path / "arm"):
+        source = open_source(where)
+        assert source.spec.action == DiscreteAction(4)
+        assert any("4 is assumed" in note for note in source.notes)
+        assert not any("[-1, 1]" in note for note in source.notes)
+        for name, actions in zip(source.names, given, strict=True):
+            np.testing.assert_array_equal(source.read(name).actions, actions)
+        stated = open_source(where, Reading(high=(5.0,)))
+        assert stated.spec.action == DiscreteAction(6)
+        assert not any("assumed" in note for note in stated.notes)
 
 
 LEROBOT = {

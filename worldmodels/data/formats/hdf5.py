@@ -5,6 +5,7 @@
 - one file an episode (ALOHA: action, observations/qpos, observations/images/…).
 """
 
+import functools
 import json
 import re
 from pathlib import Path
@@ -17,6 +18,7 @@ from worldmodels.data.formats.source import (
     ACTIONS,
     ENDS,
     REWARDS,
+    Glance,
     Reading,
     Source,
     episode_from_rows,
@@ -32,7 +34,6 @@ FOLLOWING = ("next_observations", "next_observation", "next_obs")
 CUTS = ("timeouts", "truncations", "truncated")
 Span = tuple[str, int | None, int | None]  # group, first and last row
 KNOWN = (*OBSERVATIONS, *FOLLOWING, *ACTIONS, *REWARDS, *ENDS, *CUTS)
-UNBOUNDED = "The file gives no action bounds: [-1, 1] is assumed. Give --low and --high if they are others."
 
 
 def open_hdf5(path: Path, reading: Reading) -> Source:
@@ -63,10 +64,28 @@ def _open(path: Path, reading: Reading) -> Source:
         with h5py.File(path, "r") as file:
             return _episode(f"{path}: {name}", file[group], start, stop, list(spans).index(name), reading)
 
+    @functools.lru_cache(maxsize=1)
+    def outline(group: str) -> Glance:
+        with h5py.File(path, "r") as file:
+            observed = _leaves(file[group][found(OBSERVATIONS, file[group])])
+            return {key: leaf.shape[1:] for key, leaf in observed.items()}, _read(file[group], ACTIONS, slice(None))
+
+    def glance(name: str) -> Glance:
+        group, start, stop = spans[name]
+        shapes, actions = outline(group)
+        return shapes, None if actions is None else actions[start:stop]
+
     ignored = tuple(sorted(fields - set(KNOWN)))
-    notes = (*notes, *(() if reading.low or reading.high or reading.action_free else (UNBOUNDED,)))
     return source_of(
-        f"HDF5, {layout}", path, tuple(spans), load, reading, environment=environment, ignored=ignored, notes=notes
+        f"HDF5, {layout}",
+        path,
+        tuple(spans),
+        load,
+        reading,
+        environment=environment,
+        glance=glance,
+        ignored=ignored,
+        notes=notes,
     )
 
 
@@ -110,14 +129,14 @@ def _cut(file: Any) -> tuple[dict[str, Span], tuple[str, ...]]:
 
 
 def _arrays(node: Any, span: slice) -> dict[str, np.ndarray]:
-    """Every array under `node`, nested names joined by "."; a lone array is called "observation"."""
+    return {name: leaf[span] for name, leaf in _leaves(node).items()}
+
+
+def _leaves(node: Any, name: str = "") -> dict[str, Any]:
+    """Every array under `node`, unread; nested names joined by "."; a lone array is called "observation"."""
     if hasattr(node, "shape"):
-        return {"observation": node[span]}
-    found: dict[str, np.ndarray] = {}
-    for name, child in node.items():
-        nested = _arrays(child, span)
-        found |= {name if hasattr(child, "shape") else f"{name}.{key}": array for key, array in nested.items()}
-    return found
+        return {name or "observation": node}
+    return {key: leaf for child in node for key, leaf in _leaves(node[child], f"{name}.{child}" if name else child).items()}
 
 
 def _read(group: Any, names: tuple[str, ...], span: slice) -> np.ndarray | None:

@@ -15,11 +15,11 @@ import numpy as np
 from PIL import Image
 
 from worldmodels.data.episode import Episode
-from worldmodels.data.formats.hdf5 import UNBOUNDED
 from worldmodels.data.formats.source import (
     ACTIONS,
     ENDS,
     REWARDS,
+    Glance,
     Reading,
     Source,
     episode_from_rows,
@@ -55,6 +55,7 @@ def _open(path: Path, reading: Reading) -> Source:
     if films and fps <= 0:
         raise DataError(f"{path / 'meta' / 'info.json'}: fps={info.get('fps')}: expected the frames a second of {films}.")
     table = functools.lru_cache(maxsize=1)(pq.read_table)
+    numbers = functools.lru_cache(maxsize=1)(lambda file: pq.read_table(file, columns=_without_pictures(pq, file)))
     film = _film_finder(path, info, pq)
 
     def load(name: str) -> Episode:
@@ -78,8 +79,11 @@ def _open(path: Path, reading: Reading) -> Source:
             action_free=reading.action_free,
         )
 
-    notes = (DECISION, *(() if reading.low or reading.high or reading.action_free else (UNBOUNDED,)))
-    notes += tuple(f"{_short(name)} is a film, most likely stored with loss." for name in films)
+    def glance(name: str) -> Glance:
+        file, start, stop = spans[name]
+        return _glance(numbers(file).slice(start, stop - start), name)
+
+    notes = (DECISION, *(f"{_short(name)} is a film, most likely stored with loss." for name in films))
     return source_of(
         f"LeRobot {info.get('codebase_version', '')}".strip() if info else "parquet",
         path,
@@ -87,6 +91,7 @@ def _open(path: Path, reading: Reading) -> Source:
         load,
         reading,
         environment=str(info.get("robot_type") or path.stem),
+        glance=glance,
         seconds_per_step=1.0 / (fps or 1.0),
         ignored=tuple(name for name in columns if not _wanted(name)),
         notes=notes,
@@ -95,10 +100,10 @@ def _open(path: Path, reading: Reading) -> Source:
 
 def _spans(pq: Any, files: list[Path]) -> dict[str, tuple[Path, int, int]]:
     """File, first row and last row of each episode, by its name."""
-    found: dict[str, tuple[Path, int, int]] = {}
+    spans: dict[str, tuple[Path, int, int]] = {}
     for file in files:
         if EPISODE not in pq.read_schema(file).names:
-            found[f"episode {len(found)}"] = (file, 0, pq.read_metadata(file).num_rows)
+            spans[f"episode {len(spans)}"] = (file, 0, pq.read_metadata(file).num_rows)
             continue
         numbers = pq.read_table(file, columns=[EPISODE]).column(EPISODE).to_numpy()
         borders = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(numbers)]
@@ -106,12 +111,27 @@ def _spans(pq: Any, files: list[Path]) -> dict[str, tuple[Path, int, int]]:
             if start == stop:
                 continue
             name = f"episode {int(numbers[start])}"
-            if name in found:
+            if name in spans:
                 raise DataError(
                     f"{file}: {name} begins again in row {start}. Expected the rows of an episode one after the other."
                 )
-            found[name] = (file, start, stop)
-    return found
+            spans[name] = (file, start, stop)
+    return spans
+
+
+def _glance(rows: Any, where: str) -> Glance:
+    """Of the rows of an episode without its pictures: one row, and all actions where each is one number."""
+    first = {column: _column(rows.slice(0, 1), column, where) for column in rows.column_names}
+    shapes = {_short(c): array.shape[1:] for c, array in first.items() if c.startswith("observation") and array is not None}
+    acted = found(ACTIONS, first)
+    if acted is None or not _is_plain(rows.column(acted).type):
+        return shapes, first.get(acted or "")
+    return shapes, _column(rows, acted, where)
+
+
+def _without_pictures(pq: Any, file: Path) -> list[str]:
+    """The columns that are read of one file, but for pictures, which are large."""
+    return [field.name for field in pq.read_schema(file) if _wanted(field.name) and "struct" not in str(field.type)]
 
 
 def _film_finder(path: Path, info: dict[str, Any], pq: Any) -> Callable[[str, int], tuple[Path, float | None]]:
