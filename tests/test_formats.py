@@ -186,7 +186,8 @@ BAD = {
     "no actions": ({"actions": None}, "actions are missing or empty.*--action-free"),
     "empty actions": ({"actions": np.zeros((5, 0))}, "actions are missing or empty"),
     "a NaN": ({"rewards": np.array([0, 0, np.nan, 0, 0])}, "costs holds a NaN or an infinity, first at step 2"),
-    "too few rewards": ({"rewards": np.zeros(3)}, r"costs has shape \(3,\)"),
+    "too few rewards": ({"rewards": np.zeros(3)}, "3 rewards for 5 actions: expected as many"),
+    "too many rewards": ({"rewards": np.zeros(7)}, "7 rewards for 5 actions: expected as many"),
 }
 
 
@@ -202,6 +203,29 @@ def test_what_is_bad_is_named_and_skipped_only_when_asked(tmp_path, case):
     assert (report.episodes, report.decisions) == (2, 10)
     assert [e.seed for e in Dataset.open(tmp_path / "lenient")] == [0, 2]
     assert verify(source).bad == report.bad
+
+
+@pytest.mark.parametrize("column", ["rewards", "observations", "actions"])
+def test_rows_of_one_table_beyond_the_last_end_are_refused(tmp_path, column):
+    path = foreign.write_d4rl(tmp_path / "hopper.hdf5", PLAIN)
+    with h5py.File(path, "a") as file:
+        array = file[column][:]
+        del file[column]
+        file[column] = np.concatenate([array, array[:2]])
+    with pytest.raises(DataError, match=rf"hopper\.hdf5: {column} has 17 rows, expected 15"):
+        open_source(path)
+
+
+def test_an_empty_column_of_rewards_is_said(tmp_path):
+    for number, one in enumerate(CAMERA):
+        changed = {"next.reward": pa.nulls(len(one) + 1)} if number else {}
+        pq.write_table(foreign.lerobot_table(number, one, **changed), tmp_path / f"{number}.parquet")
+    source = open_source(tmp_path)
+    assert "next.reward is empty in 2 of 3 episodes, which have no costs by it." in source.notes
+    assert [source.read(name).costs is None for name in source.names] == [False, True, True]
+    reward = dict.fromkeys(["next.reward", "reward"], pa.nulls(5)) | {"reward": np.arange(5.0)}
+    pq.write_table(foreign.lerobot_table(0, CAMERA[0], **reward), tmp_path / "0.parquet")
+    np.testing.assert_array_equal(open_source(tmp_path).read("episode 0").costs, [0, -1, -2, -3])
 
 
 def test_the_odd_one_out_may_be_the_first(tmp_path):

@@ -121,6 +121,12 @@ def _cut(file: Any) -> tuple[dict[str, Span], tuple[str, ...]]:
     if len({len(flag) for flag in flags}) > 1:
         raise DataError(f"{file.filename}: terminals and timeouts have {[len(flag) for flag in flags]} rows, expected as many.")
     rows = len(flags[0])
+    for key in (found(names, file) for names in (OBSERVATIONS, FOLLOWING, ACTIONS, REWARDS)):
+        for leaf in _leaves(file[key]).values() if key else ():
+            if len(leaf) != rows:
+                raise DataError(
+                    f"{file.filename}: {leaf.name[1:]} has {len(leaf)} rows, expected {rows} as the flags that end episodes."
+                )
     stops = sorted({*(np.flatnonzero(np.logical_or.reduce(flags)) + 1).tolist(), rows})
     spans: dict[str, Span] = {f"episode {i}": ("/", a, b) for i, (a, b) in enumerate(zip([0, *stops], stops, strict=False))}
     if found(FOLLOWING, file) is not None:

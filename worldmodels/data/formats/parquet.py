@@ -4,10 +4,12 @@ A row is one step: `observation.<name>` (or `observation`), `action`, `next.rewa
 `episode_index`, `frame_index`. Without `episode_index` each file is an episode.
 """
 
+import contextlib
 import functools
 import io
 import json
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +70,8 @@ def _open(path: Path, reading: Reading) -> Source:
         for column in films:
             video, second = film(column, int(name.removeprefix("episode ")))
             observations[_short(column)] = frames(video, stop - start, fps=fps, start=second, where=where, field=_short(column))
-        actions, rewards, ends = (read.get(found(names, read) or "") for names in (ACTIONS, REWARDS, ENDS))
+        full = {column: array for column, array in read.items() if array is not None}
+        actions, rewards, ends = (full.get(found(names, full) or "") for names in (ACTIONS, REWARDS, ENDS))
         return episode_from_rows(
             where,
             observations,
@@ -83,7 +86,7 @@ def _open(path: Path, reading: Reading) -> Source:
         file, start, stop = spans[name]
         return _glance(numbers(file).slice(start, stop - start), name)
 
-    notes = (DECISION, *(f"{_short(name)} is a film, most likely stored with loss." for name in films))
+    notes = (DECISION, *(f"{_short(name)} is a film, most likely stored with loss." for name in films), *_empty(pq, spans))
     return source_of(
         f"LeRobot {info.get('codebase_version', '')}".strip() if info else "parquet",
         path,
@@ -117,6 +120,23 @@ def _spans(pq: Any, files: list[Path]) -> dict[str, tuple[Path, int, int]]:
                 )
             spans[name] = (file, start, stop)
     return spans
+
+
+def _empty(pq: Any, spans: dict[str, tuple[Path, int, int]]) -> Iterator[str]:
+    """What is said of columns of rewards or ends that hold nothing in some episodes."""
+    counts: Counter[str] = Counter()
+
+    @functools.lru_cache(maxsize=1)
+    def table(file: Path) -> Any:
+        return pq.read_table(file, columns=[name for name in pq.read_schema(file).names if name in (*REWARDS, *ENDS)])
+
+    for file, start, stop in spans.values():
+        with contextlib.suppress(DataError):  # which is said when the episode is read
+            rows = guarded(str(file), table, file).slice(start, stop - start)
+            counts.update(name for name in rows.column_names if rows.column(name).null_count == stop - start)
+    for name, count in counts.items():
+        lost = "costs" if name in REWARDS else "end"
+        yield f"{name} is empty in {count} of {len(spans)} episodes, which have no {lost} by it."
 
 
 def _glance(rows: Any, where: str) -> Glance:

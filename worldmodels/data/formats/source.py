@@ -198,6 +198,8 @@ def episode_from_rows(
     if not outcome and rows != len(actions):
         raise DataError(f"{where}: {rows} observations for {len(actions)} actions: expected as many, or one more.")
     count = len(actions) if outcome else len(actions) - 1
+    if rewards is not None and len(rewards) not in (count, len(actions)):
+        raise DataError(f"{where}: {len(rewards)} rewards for {len(actions)} actions: expected as many.")
     if count < 1:
         raise DataError(f"{where}: {rows} observations and {len(actions)} actions make no decision: expected two rows or more.")
     ended = terminated and outcome
