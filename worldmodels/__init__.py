@@ -3,6 +3,7 @@
 from worldmodels.abstraction import Abstraction, abstract, abstract_episodes
 from worldmodels.action_free import learn_actions
 from worldmodels.data import Buffer, Dataset, Episode, Episodes, Stream, Window
+from worldmodels.data.windows import ShortEpisodeWarning
 from worldmodels.diagnostics import effective_rank
 from worldmodels.errors import CheckpointError, CollapseError, DataError, SpecError, WorldModelError
 from worldmodels.jepa import JEPA, JEPASettings
@@ -31,6 +32,7 @@ __all__ = [
     "JEPASettings",
     "Progress",
     "Recipe",
+    "ShortEpisodeWarning",
     "Simulator",
     "Spec",
     "SpecError",

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from worldmodels.data.dataset import Dataset
-from worldmodels.data.windows import Buffer, normalised
+from worldmodels.data.windows import Buffer, normalised, warn_of_short
 from worldmodels.errors import DataError
 from worldmodels.files import beside, replace_folder, sole_writer
 from worldmodels.spec import DiscreteAction, Spec
@@ -84,11 +84,15 @@ class Stream:
         return self._flat(rows), self.costs[rows]
 
     def windows(self, length: int) -> np.ndarray:
-        """Every row that a window of `length` decisions may start in; `DataError` where there is none."""
+        """Every row that a window of `length` decisions may start in.
+
+        `DataError` where there is none; a `ShortEpisodeWarning` where some episodes have none.
+        """
         spans = zip(self.starts[:-1], self.starts[1:] - length, strict=True)
         found = np.concatenate([np.arange(first, max(first, end)) for first, end in spans])
         if not len(found):
             raise DataError(f"the longest of {len(self)} episodes is shorter than a window of {length} decisions.")
+        warn_of_short((np.diff(self.starts) - 1).tolist(), length)
         return found
 
     def sample(self, count: int, length: int, *, seed: int) -> Buffer:
