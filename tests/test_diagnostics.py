@@ -67,6 +67,17 @@ DATA = tiny.episodes(count=8, length=40)
 GIVEN = trials(DATA, tiny.SPEC, HORIZON, 64)
 
 
+def test_windows_are_split_by_episode_however_the_long_ones_are_numbered():
+    """Every other episode is too short, so that all numbers are even; half of the episodes are fitted on all the same."""
+    short = tiny.episodes(count=6, length=3)
+    mixed = Episodes(tiny.SPEC, tuple(one for pair in zip(DATA, short, strict=False) for one in pair))
+    given = trials(mixed, tiny.SPEC, HORIZON, 12)
+    assert set(given.episodes[given.fit]) == {0, 4, 8}
+    assert set(given.episodes[~given.fit]) == {2, 6, 10}
+    one = trials(Episodes(tiny.SPEC, (short[0], DATA[0])), tiny.SPEC, HORIZON, 4)
+    assert one.fit.tolist() == [True, False, True, False]
+
+
 def test_an_exact_model_of_a_linear_world():
     errors = open_loop_errors(look(Linear(), GIVEN), tiny.SPEC)
     for name in ("position[0]", "velocity[0]"):
