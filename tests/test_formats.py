@@ -142,7 +142,10 @@ def test_lerobot_with_films(tmp_path, version):
         assert_same(episode, without_last(CAMERA[index]))
 
 
-def test_action_free(tmp_path):
+def test_action_free(tmp_path, monkeypatch, capsys):
+    from tests.test_cli import run
+
+    monkeypatch.chdir(tmp_path)
     foreign.write_robomimic(tmp_path / "lift.hdf5", CAMERA)
     source = open_source(tmp_path / "lift.hdf5", Reading(action_free=True))
     convert(source, tmp_path / "watched")
@@ -150,6 +153,9 @@ def test_action_free(tmp_path):
     for read in (Dataset.open(tmp_path / "watched")[1], again.read(again.names[1])):
         assert read.actions.shape == (5, 0)
         np.testing.assert_array_equal(read.observations["state"], CAMERA[1].observations["state"])
+    for options in (("watched",), ("--action-free", "own", "--then", "watched")):
+        assert run("train", *options, "--out", "model", monkeypatch=monkeypatch) == 2
+        assert "watched: its episodes have no actions" in " ".join(capsys.readouterr().out.split())
     with pytest.raises(DataError, match="Minari needs actions"):
         convert(source, tmp_path / "watched-v0", "minari")
 

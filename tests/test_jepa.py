@@ -1,5 +1,7 @@
 """The JEPA learns, does not collapse with its regulariser, collapses without, and its heads do not shape it."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ from flax import nnx
 
 import worldmodels
 from tests import tiny
-from worldmodels import DataError, Episodes, SpecError, TrainingSettings, VICReg
+from worldmodels import ContinuousAction, DataError, Episodes, SpecError, TrainingSettings, VICReg
 from worldmodels.losses import losses
 from worldmodels.norms import FLOORS
 from worldmodels.objectives import vicreg
@@ -139,6 +141,19 @@ def test_bad_data_is_refused_before_training():
     poisoned[2].observations["velocity"][5] = np.nan
     with pytest.raises(DataError, match=r"episode 2.*velocity.*step 5"):
         worldmodels.train(model, poisoned, SETTINGS)
+
+
+def test_episodes_without_actions_train_only_what_looks_at_none():
+    spec = dataclasses.replace(tiny.SPEC, action=ContinuousAction((), ()))
+    watched = [dataclasses.replace(one, actions=np.zeros((len(one), 0), np.float32)) for one in tiny.episodes()]
+    episodes = Episodes(spec, tuple(watched))
+    with pytest.raises(DataError, match=r"double-integrator have no actions, .* actions='given' needs"):
+        worldmodels.train(worldmodels.JEPA(spec, **SMALL), episodes, SETTINGS)
+    watching = worldmodels.JEPA(spec, noise="gaussian", actions="latent", **SMALL)
+    with pytest.raises(DataError, match="actions='translated' needs"):
+        worldmodels.learn_actions(watching, episodes, SETTINGS)
+    with pytest.raises(DataError, match="longest"):  # it would watch them, were they longer
+        worldmodels.train(watching, episodes, TrainingSettings(length=50))
 
 
 def test_bad_settings_are_named():

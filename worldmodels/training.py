@@ -169,6 +169,11 @@ def advance(
     given = getattr(episodes, "spec", spec)
     if given != spec:
         raise DataError(f"the episodes are of {given}, the model is for {spec}: train a model made from the data's own spec.")
+    if state.model.settings.actions != "latent" and spec.action.shape == (0,):
+        raise DataError(
+            f"the episodes of {spec.environment} have no actions, which a model with actions={state.model.settings.actions!r} needs: "
+            "give episodes with actions, or learn by watching (actions='latent', sailplan train --action-free DATA --then LABELLED)."
+        )
     if settings.batch % state.model.settings.members:
         raise SpecError(f"batch={settings.batch} for {state.model.settings.members} members: expected a multiple.")
     if not len(episodes):
