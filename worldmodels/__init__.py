@@ -12,7 +12,7 @@ from worldmodels.recipe import CollapseWarning, Recipe
 from worldmodels.simulator import Engine, Simulator
 from worldmodels.spec import ContinuousAction, DiscreteAction, Spec
 from worldmodels.storage import build, describe, load, save
-from worldmodels.training import Progress, TrainingSettings, TrainingState, advance, start, train
+from worldmodels.training import Progress, SkippedUpdateWarning, TrainingSettings, TrainingState, advance, start, train
 from worldmodels.world_model import WorldModel
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "Recipe",
     "ShortEpisodeWarning",
     "Simulator",
+    "SkippedUpdateWarning",
     "Spec",
     "SpecError",
     "Stream",
