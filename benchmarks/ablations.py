@@ -23,7 +23,7 @@ RESULTS = results.RESULTS / "ablations.jsonl"
 RUNS = Path("runs/ablations")
 TASKS = ("cartpole-swingup", "walker-walk")
 UNPREDICTED = LearnerSettings(prediction=0.0, variance=0.0, covariance=0.0)  # without the joint embedding's own losses
-console = Console()
+console = Console(markup=False)
 
 
 class Uncritical(Run):

@@ -29,7 +29,7 @@ from benchmarks.surprise import bench_surprise
 from benchmarks.training import bench_training
 from benchmarks.video import bench_video
 
-console = Console()
+console = Console(markup=False)
 
 
 def bench_speed(quick: bool = False, seconds: float = speed_benchmark.SECONDS, json_file: JSONFile = None) -> None:

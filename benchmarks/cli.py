@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 import mpc
 import worldmodels
@@ -30,7 +31,7 @@ from planners.names import planner_named
 from worldmodels import manifest
 from worldmodels.errors import WorldModelError
 
-console = Console()
+console = Console(markup=False)
 Positional = tyro.conf.Positional
 EXPECTED = (
     PlannerError,
@@ -189,7 +190,7 @@ def main() -> None:
     try:
         tyro.extras.subcommand_cli_from_dict(commands, prog="sailplan", description=__doc__)
     except EXPECTED as error:
-        console.print(f"[red]sailplan:[/red] {error}", highlight=False, markup=True)
+        console.print(Text.assemble(("sailplan:", "red"), f" {error}"))
         sys.exit(2)
 
 

@@ -42,7 +42,7 @@ TASKS = (
     "hopper-hop",
 )
 THREADS = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-console = Console()
+console = Console(markup=False)
 
 
 def identifier(task: str) -> str:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
+from rich.text import Text
 
 import worldmodels
 from worldmodels import manifest
@@ -13,7 +14,7 @@ from worldmodels.data.formats import verify as verify_source
 from worldmodels.files import MANIFEST, located
 from worldmodels.spec import DiscreteAction
 
-console = Console()
+console = Console(markup=False)
 Positional = tyro.conf.Positional
 
 
@@ -123,11 +124,11 @@ def _describe(source: Source) -> None:
     console.print(f"{source.where}: {source.kind}, {len(source)} episodes of {spec.environment}", highlight=False)
     for name, value in lines.items():
         if value:
-            console.print(f"  {name}: {value}", highlight=False, markup=False)
+            console.print(f"  {name}: {value}", highlight=False)
     for note in source.notes:
-        console.print(f"  note: {note}", highlight=False, markup=False)
+        console.print(f"  note: {note}", highlight=False)
 
 
 def _list_bad(report: Report) -> None:
     for reason in report.bad.values():
-        console.print(f"[red]bad:[/red] {reason}", highlight=False)
+        console.print(Text.assemble(("bad:", "red"), f" {reason}"))

@@ -23,7 +23,7 @@ from worldmodels.files import write_aside
 
 RESULTS = Path(__file__).parent / "results" / "demo.jsonl"
 PICTURE = Path(__file__).parent.parent / "docs" / "images" / "demo.png"
-console = Console()
+console = Console(markup=False)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from worldmodels import manifest
 from worldmodels.diagnostics import diagnose as measure
 from worldmodels.errors import WorldModelError
 
-console = Console()
+console = Console(markup=False)
 MOST_POINTS = 512  # of the scatter of plans, kept in the JSON
 
 
@@ -64,7 +64,7 @@ def diagnose(
     manifest.write_aside(out / "diagnostics.json", json.dumps(figures, indent=1).encode())
     manifest.write_aside(out / "diagnostics.html", diagnosis_page(figures).encode())
     for line in in_words(figures):
-        console.print(line, highlight=False, markup=False)
+        console.print(line, highlight=False)
     console.print(f"{out / 'diagnostics.html'} says more", highlight=False)
 
 

@@ -30,7 +30,7 @@ from worldmodels import manifest
 TASK = "PointMaze_Door-v0"
 ID = f"benchmarks.door_maze:{TASK}"
 METHODS = ("two_level", "two_level_mean", "simulator")
-console = Console()
+console = Console(markup=False)
 
 
 @dataclass(frozen=True)

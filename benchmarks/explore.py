@@ -15,7 +15,7 @@ from mpc.exploration import explore as explore_in
 from worldmodels.data import Dataset
 
 RESULTS = results.RESULTS / "exploration.jsonl"
-console = Console()
+console = Console(markup=False)
 
 
 def explore(environment: tyro.conf.Positional[str], frames: int, out: Path, action_repeat: int = 2, seed: int = 0) -> None:

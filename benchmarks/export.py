@@ -10,7 +10,7 @@ from mpc.export import Format
 from planners.names import planner_named
 from worldmodels import manifest
 
-console = Console()
+console = Console(markup=False)
 
 
 def export(

@@ -26,7 +26,7 @@ from worldmodels import Episodes
 RESULTS = results.RESULTS / "horizons.jsonl"
 HELD_OUT = 500  # added to the seed of the episodes that were learned from
 SECONDS = 3.0
-console = Console()
+console = Console(markup=False)
 
 
 def bench_horizons(

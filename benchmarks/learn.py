@@ -17,7 +17,7 @@ from worldmodels.spec import DiscreteAction
 
 HELD_OUT = 500_000  # first seed of evaluation, far from any episode's
 TREE = planners.TreeSearch(horizon=8, simulations=64, gumbel=0.0, rollout=False)  # nodes are valued by the critic
-console = Console()
+console = Console(markup=False)
 
 
 def evaluations(environment: mpc.Environment, run: Run, episodes: int) -> dict[str, dict[str, Any]]:
@@ -85,7 +85,7 @@ def learn(
         before = learned
         for name, row in evaluations(unseen, run, episodes).items():
             said = f"{row['return_mean']:.1f} ± {row['return_ci95']:.1f}, {row['decision_ms_p50']:.2f} ms a decision"
-            console.print(f"[bold]{name}[/bold] on {episodes} unseen seeds: {said}", highlight=False)
+            console.print(f"{name} on {episodes} unseen seeds: {said}", highlight=False)
             with (out / "evaluations.jsonl").open("a") as file:
                 file.write(json.dumps({"method": name, "frames": learned, **row}) + "\n")
 

@@ -19,7 +19,7 @@ RESULTS = results.RESULTS / "training.jsonl"
 STATE = Spec("state", (("position", (9,)), ("velocity", (9,))), ContinuousAction((-1.0,) * 6, (1.0,) * 6))
 PIXELS = Spec("pixels", (("camera", (64, 64, 3)),), ContinuousAction((-1.0,), (1.0,)))
 CHUNK = 100
-console = Console()
+console = Console(markup=False)
 
 
 def bench_loader(decisions: int = 500_000, updates: int = 1_000) -> list[dict[str, Any]]:

@@ -130,4 +130,4 @@ def best_known(task: str) -> float | None:
     return max((line["return_mean"] for line in lines if line["task"] == task), default=None)
 
 
-console = Console()
+console = Console(markup=False)

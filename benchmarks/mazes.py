@@ -33,7 +33,7 @@ UPPER = (
     "reach",
 )  # settings that one level does not have
 FOREVER = 1_000  # decisions, where the environment sets no limit
-console = Console()
+console = Console(markup=False)
 
 
 @dataclass(frozen=True)

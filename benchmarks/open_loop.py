@@ -1,12 +1,13 @@
-"""Predicted against real trajectories: how the error of open-loop prediction grows over the horizon."""
+"""Predicted against real trajectories: how the error of open-loop prediction grows over the horizon, in physical units."""
 
+from dataclasses import replace
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from worldmodels import JEPA, Episode, Episodes
+from worldmodels.diagnostics import Trials, look, trials
+from worldmodels.diagnostics.trials import component_names
 
 EXAMPLES = 3
 
@@ -15,14 +16,15 @@ def open_loop(model: JEPA, episodes: Episodes, *, horizon: int = 40, starts: int
     """Readouts predicted `horizon` steps ahead from states of recorded episodes, beside what happened, in physical units.
 
     Returns JSON: per observed quantity the root mean squared error at each step, of the model and of repeating the first
-    observation, and a few example trajectories.
+    observation, and a few example trajectories, from the start of their episodes.
     """
-    real, actions = windows(model, episodes, horizon, starts, np.random.default_rng(seed))
-    predicted = np.asarray(jax.jit(jax.vmap(predict, in_axes=(None, 0, 0)))(model, real[:, 0], actions))
-    names = component_names(model)
+    real, predicted = trajectories(model, trials(episodes, model.spec, horizon, starts, seed=seed))
+    openings = [opening(episode, horizon) for episode in episodes if len(episode) >= horizon][:EXAMPLES]
+    examples = zip(*trajectories(model, trials(openings, model.spec, horizon, len(openings))), strict=True)
     error = np.sqrt(((predicted - real) ** 2).mean(0))[1:]
     copied = np.sqrt(((real[:, :1] - real) ** 2).mean(0))[1:]
     time = (np.arange(horizon + 1) * model.spec.seconds_per_step).tolist()
+    names = component_names(model.spec)
     by_name = lambda values: {name: values[:, i].tolist() for i, name in enumerate(names)}  # noqa: E731
     return {
         "seconds_per_step": model.spec.seconds_per_step,
@@ -30,44 +32,17 @@ def open_loop(model: JEPA, episodes: Episodes, *, horizon: int = 40, starts: int
         "horizon": list(range(1, horizon + 1)),
         "error": by_name(error),
         "copy_last_error": by_name(copied),
-        "examples": [{"time": time, "real": by_name(real[i]), "predicted": by_name(predicted[i])} for i in range(EXAMPLES)],
+        "examples": [{"time": time, "real": by_name(one), "predicted": by_name(other)} for one, other in examples],
     }
 
 
-def predict(model: JEPA, observation: jax.Array, actions: jax.Array) -> jax.Array:
-    """Flattened readouts [H+1, O] along normalised actions [H, A] from one flattened observation [O]."""
-
-    def step(latent, inputs):
-        following = model.predict(latent, *inputs)
-        return following, following
-
-    first = model.start(model.spec.unflatten(observation))
-    noise = model.draw_noise(1, len(actions), key=jax.random.key(0))[0]
-    following = jax.lax.scan(step, first, (actions, noise))[1]
-    path = jax.tree.map(lambda one, rest: jnp.concatenate([one[None], rest]), first, following)
-    return jax.vmap(lambda latent: model.spec.flatten(model.readout(latent)))(path)
+def trajectories(model: JEPA, given: Trials) -> tuple[np.ndarray, np.ndarray]:
+    """Flattened observations [N, H+1, O], and what the model reads out of the first and of what it predicts in one future."""
+    seen = look(model, given, futures=1)
+    return seen.real, np.concatenate([seen.readouts[:, :1], seen.predicted_readouts[:, 0]], 1)
 
 
-def windows(
-    model: JEPA, episodes: Episodes, horizon: int, count: int, random: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """`count` windows, the examples at the start of their episodes, the others at random places: flattened observations [N, H+1, O] and normalised actions [N, H, A]."""
-    long_enough = [episode for episode in episodes if len(episode) > horizon]
-
-    def one(episode: Episode, start: int) -> tuple[np.ndarray, np.ndarray]:
-        flat = np.asarray(model.spec.flatten({k: v[start : start + horizon + 1] for k, v in episode.observations.items()}))
-        return flat, model.spec.action.normalise(episode.actions[start : start + horizon])
-
-    chosen = [long_enough[i % len(long_enough)] for i in range(count)]
-    starts = [0 if i < EXAMPLES else int(random.integers(len(episode) - horizon)) for i, episode in enumerate(chosen)]
-    drawn = [one(episode, start) for episode, start in zip(chosen, starts, strict=True)]
-    return np.stack([flat for flat, _ in drawn]), np.stack([actions for _, actions in drawn])
-
-
-def component_names(model: JEPA) -> list[str]:
-    """`position[0]`, `position[1]`, … in the order of the flattened observation."""
-    return [
-        name if not shape else f"{name}{list(map(int, index))}".replace(" ", "")
-        for name, shape in model.spec.vectors
-        for index in np.ndindex(*shape)
-    ]
+def opening(episode: Episode, horizon: int) -> Episode:
+    """The first `horizon` decisions of an episode."""
+    observations = {name: seen[: horizon + 1] for name, seen in episode.observations.items()}
+    return replace(episode, observations=observations, actions=episode.actions[:horizon], costs=None)

@@ -38,7 +38,7 @@ PICTURE = Path(__file__).resolve().parent.parent / "docs" / "images" / "planners
 VIOLATION_WEIGHT = 1000.0  # above the sum of the wall's multipliers
 RETIMING, WARM_UP = 15.0, 3  # seconds in which the decisions of one task and model are timed in turn; decisions before them
 SCALARS = (bool, int, float, str)
-console = Console()
+console = Console(markup=False)
 
 
 def measure(cell: Cell, seeds: int) -> dict[str, Any] | None:

@@ -3,7 +3,7 @@
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-console = Console()
+console = Console(markup=False)
 
 
 class Bar:
@@ -17,7 +17,7 @@ class Bar:
             MofNCompleteColumn(),
             rate,
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
         )
         self.progress = Progress(*columns, console=console)
         self.task = self.progress.add_task(label, total=None, rate=0.0, note="")

@@ -10,7 +10,7 @@ from rich.console import Console
 import mpc
 from mpc.controller.explaining import explain
 
-console = Console()
+console = Console(markup=False)
 
 
 def replay(log: tyro.conf.Positional[Path], decision: int | None = None) -> None:
@@ -25,7 +25,7 @@ def replay(log: tyro.conf.Positional[Path], decision: int | None = None) -> None
     opened = mpc.Log(log)
     if decision is not None:
         made = opened.replay(decision)
-        console.print(explain(made), highlight=False, markup=False)
+        console.print(explain(made), highlight=False)
         sys.exit(0 if made.identical else 1)
     rungs, faults, different, made = Counter(), Counter(), [], None
     for made in opened.replays():
@@ -41,5 +41,5 @@ def replay(log: tyro.conf.Positional[Path], decision: int | None = None) -> None
         )
     if different:
         console.print(f"  different: {different[:20]}", highlight=False)
-    console.print(explain(made), highlight=False, markup=False)
+    console.print(explain(made), highlight=False)
     sys.exit(1 if different else 0)

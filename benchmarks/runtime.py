@@ -106,4 +106,4 @@ def _said(line: dict[str, Any]) -> str:
     return f"{line['task']} {line['method']}: {', '.join(said)} {line.get('unnamed') or ''}"
 
 
-console = Console()
+console = Console(markup=False)

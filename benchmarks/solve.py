@@ -18,7 +18,7 @@ from mpc.scoring import return_under
 from worldmodels import manifest
 from worldmodels.data.dataset import Dataset
 
-console = Console()
+console = Console(markup=False)
 
 
 def solve(

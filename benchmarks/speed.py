@@ -30,7 +30,7 @@ INSTALL = "pip install 'sailplan[peers]' && pip install --no-deps stable-worldmo
 SECONDS, QUICK = 30.0, 1.0  # of timing a workload
 TOLERATED = 0.1  # share of the machine that others may take before a line is not worth recording
 SHOWN = ("ms_p50", "ms_p99", "roofline_fraction", "speedup_over_fastest_peer", "share_of_icem")
-console = Console()
+console = Console(markup=False)
 
 Calls = dict[str, Callable[[], Any]]
 
@@ -211,7 +211,7 @@ def speed(quick: bool = False, seconds: float = SECONDS) -> list[dict[str, Any]]
     """
     absent = missing_peers()
     if absent:
-        console.print(f"Without the PyTorch peers: {', '.join(absent)} not installed ({INSTALL}).", markup=False)
+        console.print(f"Without the PyTorch peers: {', '.join(absent)} not installed ({INSTALL}).")
     seconds = QUICK if quick else seconds
     parts: list[Callable[[], list[dict]]] = [lambda w=w: compare(w, seconds, not absent) for w in WORKLOADS]
     parts.append(lambda: dispatch(seconds / 10))

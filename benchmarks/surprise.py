@@ -25,7 +25,7 @@ RUNS = Path("runs/surprise")
 METHODS = {"always": 1.0, "surprised": 0.1, "never": 0.0}
 """`RunSettings.unsurprised` once the mass has doubled; `never` makes no update at all."""
 EPISODES = 5
-console = Console()
+console = Console(markup=False)
 
 
 def bench_surprise(

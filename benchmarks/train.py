@@ -19,7 +19,7 @@ from worldmodels.spec import Spec
 
 LOOKS, AHEAD, WINDOWS = 10, 20, 256  # at the model along a run; steps predicted at each, from so many moments
 Choice = Literal["open-loop", "plans"]
-console = Console()
+console = Console(markup=False)
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,12 @@ def train(
     settings, norm = lesson.settings(), worldmodels.preset(lesson.objective).norm
     first = Dataset.open(data or action_free, skip_damaged=skip_bad)  # type: ignore[arg-type]
     labelled = None if then is None else Dataset.open(then, skip_damaged=skip_bad)
-    best = best_on(validate, (first if labelled is None else labelled).spec, choose_by, updates)
+    acted = first if labelled is None else labelled
+    if acted.spec.action.shape == (0,):
+        raise worldmodels.DataError(
+            f"{acted.folder}: its episodes have no actions. To learn by watching: --action-free DATA --then LABELLED."
+        )
+    best = best_on(validate, acted.spec, choose_by, updates)
     episodes = worldmodels.Stream.open(first) if stream else first
 
     def taught(name: str, learn: Callable[..., Any], *given: Any, watch: Best | None) -> worldmodels.JEPA:

@@ -22,14 +22,14 @@ from worldmodels.networks import MLP
 HIDDEN = (128, 512)
 EPISODES, LENGTH = 20, 500  # of noise
 SECONDS = 60.0  # of timing a workload
-console = Console()
+console = Console(markup=False)
 
 
 def bench_training() -> list[dict[str, Any]]:
     """Lines of the default model and of a wide one; the twin's only where torch is installed."""
     with_torch = importlib.util.find_spec("torch") is not None
     if not with_torch:
-        console.print("Without the PyTorch twin: torch is not installed (pip install 'sailplan[peers]').", markup=False)
+        console.print("Without the PyTorch twin: torch is not installed (pip install 'sailplan[peers]').")
     episodes, settings = random_episodes(STATE, EPISODES, LENGTH), TrainingSettings()
     lines = []
     for hidden in HIDDEN:

@@ -19,7 +19,7 @@ RESULTS = results.RESULTS / "video.jsonl"
 TASKS = ("dm_control/cartpole-swingup-v0", "dm_control/walker-walk-v0")
 SIZES = (64, 256)
 FRAMES = 250
-console = Console()
+console = Console(markup=False)
 
 
 class Codec(NamedTuple):

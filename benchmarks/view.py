@@ -22,7 +22,7 @@ PLANNERS = ("cem", "icem", "mppi", "gradient")
 KEPT = 200  # decisions in the timing plot
 PLAN, REACT = "Mode-2: plan", "Mode-1: policy"
 LEARNED, GOAL = "the learned cost", "a goal"
-console = Console()
+console = Console(markup=False)
 
 
 class ViewError(mpc.MPCError):

@@ -126,7 +126,7 @@ class PlanningAgent:
         """Checks observation and cost (typed errors) and returns the state of an episode that starts here."""
         self.model.spec.check_observation(observation)
         if not _traced(observation):
-            costs.check(self.charged, self.cost, observation)
+            costs.check(self.charged, self.cost, observation, critic=self.critic)
         return _reset(*pack(self), observation)
 
     def act(self, state: AgentState, observation: Observation, *, elapsed: Any = 1.0, explore: bool = False, key: Array):

@@ -180,12 +180,26 @@ class TerminalOnModel:
         return self.task.terminal(self.model, latent, self.step)
 
 
-def check(model: Any, task: Any, observation: dict[str, Any]) -> None:
-    """Raise `CostError` unless `task` is a cost that gives one finite number at a real observation."""
+def _learned_none(model: Any) -> bool:
+    """Whether a model that scales costs has seen none but zeros: its scaling is as it was made."""
+    scaling = getattr(model, "cost_normaliser", None)
+    return scaling is not None and bool((scaling.mean[...] == 0).all() and (scaling.scale[...] == 1).all())
+
+
+def check(model: Any, task: Any, observation: dict[str, Any], *, critic: Any = None) -> None:
+    """Raise `CostError` unless `task` is a cost that gives one finite number at a real observation.
+
+    A learned cost of data that held none but zeros is the same for every plan: it is refused, unless a `critic` tells plans apart.
+    """
     if not isinstance(task, TaskCost):
         raise CostError(f"cost={task!r}: expected mpc.cost(function), mpc.goal(observation) or mpc.LearnedCost().")
     if isinstance(task, LearnedCost) and not hasattr(model, "cost"):
         raise CostError(f"{type(model).__name__} has no learned cost: write one with mpc.cost(function).")
+    if isinstance(task, LearnedCost) and critic is None and _learned_none(model):
+        raise CostError(
+            "the model learned from data in which no cost but zero was paid, so that all plans cost it the same: "
+            "train it on data with rewards, or say what to do with mpc.cost(function) or mpc.goal(observation)."
+        )
     try:
         terms = task.running(model, model.start(observation), no_action(model), jnp.zeros((), jnp.int32))
     except KeyError as error:

@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -124,16 +125,18 @@ def lerobot_table(number: int, one: Episode, **changed):
     return pa.table({name: column for name, column in columns.items() if column is not None})
 
 
-def write_film(path: Path, frames: np.ndarray) -> None:
-    """Lossless H.264 in RGB at 10 frames a second."""
+def write_film(path: Path, frames: np.ndarray, times: Sequence[int] | None = None) -> None:
+    """Lossless H.264 in RGB at 10 frames a second; `times`, in tenths of a second, if they do not follow each other."""
     import av
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as film:
         stream = film.add_stream("libx264rgb", rate=10, options={"qp": "0"})
         stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "rgb24"
-        for frame in frames:
-            film.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        for time, pixels in zip(times or range(len(frames)), frames, strict=True):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.pts = time
+            film.mux(stream.encode(frame))
         film.mux(stream.encode())
 
 

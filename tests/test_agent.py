@@ -8,6 +8,7 @@ import pytest
 import mpc
 import planners
 import worldmodels
+from mpc.costs import check
 from mpc.errors import CostError
 from planners import ProblemShapeError
 from tests import tiny
@@ -151,6 +152,20 @@ def test_what_is_no_cost_is_refused():
         mpc.cost("position")  # type: ignore[arg-type]
     with pytest.raises(CostError, match=r"mpc\.cost"):
         mpc.PlanningAgent(true_model(), reach, PLANNER).reset(tiny.observation())
+
+
+def test_a_learned_cost_that_nothing_was_learned_for_is_refused():
+    for costs in (None, np.zeros((9, 1), np.float32), np.arange(9, dtype=np.float32)[:, None]):
+        model = true_model()
+        if costs is not None:
+            model.cost_normaliser.fit(costs)
+        acting = mpc.PlanningAgent(model, mpc.LearnedCost(), PLANNER)
+        if costs is None or not costs.any():
+            with pytest.raises(CostError, match="no cost but zero was paid"):
+                acting.reset(tiny.observation())
+            check(model, mpc.LearnedCost(), tiny.observation(), critic=object())  # which tells plans apart instead
+        else:
+            acting.reset(tiny.observation())
 
 
 def test_a_vector_cost_is_refused_by_the_problem_too():

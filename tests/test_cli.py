@@ -38,6 +38,8 @@ def test_planners_are_known_by_their_names():
         (("train", "--out", "x", "--action-free", "nowhere", "--then", "nowhere"), "nowhere"),
         (("evaluate", "nowhere"), "nowhere"),
         (("data", "info", "nowhere"), "nowhere"),
+        (("train", "no[/x]where", "--out", "x"), "no[/x]where"),
+        (("data", "info", "no[state]where"), "no[state]where"),
     ],
 )
 def test_errors_are_one_line_and_exit_2(arguments, words, monkeypatch, tmp_path, capsys):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import worldmodels
+from benchmarks.open_loop import open_loop
 from tests import tiny
 from worldmodels import Episode, Episodes
 from worldmodels.diagnostics import (
@@ -65,6 +66,33 @@ class Linear:
 HORIZON = 12
 DATA = tiny.episodes(count=8, length=40)
 GIVEN = trials(DATA, tiny.SPEC, HORIZON, 64)
+
+
+def test_trajectories_of_the_demo_by_hand():
+    """An exact model follows each episode from its start; one that is frozen errs as repeating the first observation does."""
+    figures = open_loop(Linear(), DATA, horizon=HORIZON, starts=20)  # type: ignore[arg-type]
+    assert figures["names"] == ["position[0]", "velocity[0]"]
+    assert max(max(errors) for errors in figures["error"].values()) < 1e-5
+    assert len(figures["examples"]) == 3
+    for example, episode in zip(figures["examples"], DATA, strict=False):
+        np.testing.assert_allclose(example["time"], 0.1 * np.arange(HORIZON + 1), rtol=1e-6)
+        for way in ("real", "predicted"):
+            wanted = episode.observations["position"][: HORIZON + 1, 0]
+            np.testing.assert_allclose(example[way]["position[0]"], wanted, atol=1e-5)
+    frozen = open_loop(Linear(frozen=True), DATA, horizon=HORIZON, starts=20)  # type: ignore[arg-type]
+    assert frozen["error"] == frozen["copy_last_error"] == figures["copy_last_error"]
+    assert frozen["error"]["position[0]"][-1] > 0.1
+
+
+def test_windows_are_split_by_episode_however_the_long_ones_are_numbered():
+    """Every other episode is too short, so that all numbers are even; half of the episodes are fitted on all the same."""
+    short = tiny.episodes(count=6, length=3)
+    mixed = Episodes(tiny.SPEC, tuple(one for pair in zip(DATA, short, strict=False) for one in pair))
+    given = trials(mixed, tiny.SPEC, HORIZON, 12)
+    assert set(given.episodes[given.fit]) == {0, 4, 8}
+    assert set(given.episodes[~given.fit]) == {2, 6, 10}
+    one = trials(Episodes(tiny.SPEC, (short[0], DATA[0])), tiny.SPEC, HORIZON, 4)
+    assert one.fit.tolist() == [True, False, True, False]
 
 
 def test_an_exact_model_of_a_linear_world():

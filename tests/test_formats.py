@@ -16,6 +16,7 @@ from tests.test_dataset import assert_same
 from worldmodels.data import Dataset
 from worldmodels.data.formats import Reading, convert, open_source, verify
 from worldmodels.errors import DataError, SpecError
+from worldmodels.spec import DiscreteAction
 
 h5py = pytest.importorskip("h5py")
 pa = pytest.importorskip("pyarrow")
@@ -141,7 +142,10 @@ def test_lerobot_with_films(tmp_path, version):
         assert_same(episode, without_last(CAMERA[index]))
 
 
-def test_action_free(tmp_path):
+def test_action_free(tmp_path, monkeypatch, capsys):
+    from tests.test_cli import run
+
+    monkeypatch.chdir(tmp_path)
     foreign.write_robomimic(tmp_path / "lift.hdf5", CAMERA)
     source = open_source(tmp_path / "lift.hdf5", Reading(action_free=True))
     convert(source, tmp_path / "watched")
@@ -149,6 +153,9 @@ def test_action_free(tmp_path):
     for read in (Dataset.open(tmp_path / "watched")[1], again.read(again.names[1])):
         assert read.actions.shape == (5, 0)
         np.testing.assert_array_equal(read.observations["state"], CAMERA[1].observations["state"])
+    for options in (("watched",), ("--action-free", "own", "--then", "watched")):
+        assert run("train", *options, "--out", "model", monkeypatch=monkeypatch) == 2
+        assert "watched: its episodes have no actions" in " ".join(capsys.readouterr().out.split())
     with pytest.raises(DataError, match="Minari needs actions"):
         convert(source, tmp_path / "watched-v0", "minari")
 
@@ -185,7 +192,8 @@ BAD = {
     "no actions": ({"actions": None}, "actions are missing or empty.*--action-free"),
     "empty actions": ({"actions": np.zeros((5, 0))}, "actions are missing or empty"),
     "a NaN": ({"rewards": np.array([0, 0, np.nan, 0, 0])}, "costs holds a NaN or an infinity, first at step 2"),
-    "too few rewards": ({"rewards": np.zeros(3)}, r"costs has shape \(3,\)"),
+    "too few rewards": ({"rewards": np.zeros(3)}, "3 rewards for 5 actions: expected as many"),
+    "too many rewards": ({"rewards": np.zeros(7)}, "7 rewards for 5 actions: expected as many"),
 }
 
 
@@ -201,6 +209,67 @@ def test_what_is_bad_is_named_and_skipped_only_when_asked(tmp_path, case):
     assert (report.episodes, report.decisions) == (2, 10)
     assert [e.seed for e in Dataset.open(tmp_path / "lenient")] == [0, 2]
     assert verify(source).bad == report.bad
+
+
+@pytest.mark.parametrize("column", ["rewards", "observations", "actions"])
+def test_rows_of_one_table_beyond_the_last_end_are_refused(tmp_path, column):
+    path = foreign.write_d4rl(tmp_path / "hopper.hdf5", PLAIN)
+    with h5py.File(path, "a") as file:
+        array = file[column][:]
+        del file[column]
+        file[column] = np.concatenate([array, array[:2]])
+    with pytest.raises(DataError, match=rf"hopper\.hdf5: {column} has 17 rows, expected 15"):
+        open_source(path)
+
+
+def test_an_empty_column_of_rewards_is_said(tmp_path):
+    for number, one in enumerate(CAMERA):
+        changed = {"next.reward": pa.nulls(len(one) + 1)} if number else {}
+        pq.write_table(foreign.lerobot_table(number, one, **changed), tmp_path / f"{number}.parquet")
+    source = open_source(tmp_path)
+    assert "next.reward is empty in 2 of 3 episodes, which have no costs by it." in source.notes
+    assert [source.read(name).costs is None for name in source.names] == [False, True, True]
+    reward = dict.fromkeys(["next.reward", "reward"], pa.nulls(5)) | {"reward": np.arange(5.0)}
+    pq.write_table(foreign.lerobot_table(0, CAMERA[0], **reward), tmp_path / "0.parquet")
+    np.testing.assert_array_equal(open_source(tmp_path).read("episode 0").costs, [0, -1, -2, -3])
+
+
+def test_the_odd_one_out_may_be_the_first(tmp_path):
+    """The shape is that of most episodes, so that one bad one is left out and not all the others."""
+    odd = np.zeros((4, 4))
+    path = edit(foreign.write_robomimic(tmp_path / "lift.hdf5", CAMERA), 0, obs__state=odd, next_obs__state=odd)
+    source = open_source(path)
+    assert source.spec.observation == (("camera", (8, 8, 3)), ("state", (3,)))
+    report = verify(source)
+    assert list(report.bad) == ["demo_0"]
+    assert "observations[state] has shape (5, 4), expected (5, 3)" in report.bad["demo_0"]
+    foreign.write_lerobot(tmp_path / "arm", CAMERA)
+    table = foreign.lerobot_table(0, CAMERA[0], **{"observation.state": [[1.0, 2.0]] * 5})
+    pq.write_table(table, tmp_path / "arm/data/chunk-000/episode_000000.parquet")
+    source = open_source(tmp_path / "arm")
+    assert dict(source.spec.observation) == {"state": (3,), "camera": (8, 8, 3), "film": (8, 8, 3)}
+    assert list(verify(source).bad) == ["episode 0"]
+
+
+def test_discrete_actions_are_as_many_as_any_episode_shows(tmp_path):
+    given = [np.arange(len(one)) % (2 + index) for index, one in enumerate(CAMERA)]  # 2, 3 and 4 of them
+    path = foreign.write_robomimic(tmp_path / "lift.hdf5", CAMERA)
+    for number, actions in enumerate(given):
+        edit(path, number, actions=actions)
+    (tmp_path / "arm").mkdir()
+    for number, actions in enumerate(given):
+        table = foreign.lerobot_table(number, CAMERA[number], action=np.pad(actions, (0, 1)))
+        pq.write_table(table, tmp_path / f"arm/{number}.parquet")
+    for where in (path, tmp_path / "arm"):
+        source = open_source(where)
+        assert source.spec.action == DiscreteAction(4)
+        assert any("4 is assumed" in note for note in source.notes)
+        assert not any("[-1, 1]" in note for note in source.notes)
+        for name, actions in zip(source.names, given, strict=True):
+            np.testing.assert_array_equal(source.read(name).actions, actions)
+        stated = open_source(where, Reading(high=(5.0,)))
+        assert stated.spec.action == DiscreteAction(6)
+        assert not any("assumed" in note for note in stated.notes)
 
 
 LEROBOT = {
@@ -235,6 +304,34 @@ def test_films_too_short_missing_or_damaged(tmp_path):
     film.unlink()
     with pytest.raises(DataError, match=r"episode 1: observations\[film\] is in .*, which is missing"):
         source.read("episode 1")
+
+
+def test_a_frame_missing_within_a_film_is_not_filled_with_the_next(tmp_path):
+    folder = foreign.write_lerobot(tmp_path / "v3", CAMERA, 3)
+    pictures = np.concatenate([one.observations["camera"] for one in CAMERA])
+    kept = [index for index in range(len(pictures)) if index != 7]  # episode 1 begins at frame 5
+    foreign.write_film(folder / "videos/observation.film/chunk-000/file-000.mp4", pictures[kept], kept)
+    source = open_source(folder)
+    with pytest.raises(DataError, match=r"episode 1: observations\[film\] has frame 2 at second 0\.8 .*, expected 0\.7"):
+        source.read("episode 1")
+    assert list(verify(source).bad) == ["episode 1"]
+
+
+@pytest.mark.parametrize(
+    ("times", "message"),
+    [
+        ([0, 1, 3, 4, 5, 6], r"has frame 2 at second 0\.3 of .*, expected 0\.2: frames are missing"),
+        ([1, 2, 3, 4, 5, 6], r"has frame 0 at second 0\.1 of .*, expected 0"),
+        ([0, 1, 2, 3, 4, 5, 6], "has more than 6 frames"),
+    ],
+)
+def test_a_film_of_one_episode_has_each_frame_at_its_time_and_no_other(tmp_path, times, message):
+    source = open_source(foreign.write_lerobot(tmp_path, CAMERA))
+    pictures = np.resize(CAMERA[1].observations["camera"], (len(times), 8, 8, 3))
+    foreign.write_film(tmp_path / "videos/observation.film/episode_000001.mp4", pictures, times)
+    with pytest.raises(DataError, match=rf"episode 1: observations\[film\] {message}"):
+        source.read("episode 1")
+    assert list(verify(source).bad) == ["episode 1"]
 
 
 def test_our_own_dataset_refuses_another_dtype(tmp_path):
@@ -326,6 +423,23 @@ def test_the_command_looks_converts_and_checks(tmp_path, monkeypatch, capsys):
     (tmp_path / "own/episodes/000001.npz").write_bytes(b"x")
     assert run("data", "verify", "own", monkeypatch=monkeypatch) == 2
     assert "000001.npz is damaged" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_field_in_brackets_is_printed_as_it_is(tmp_path, monkeypatch, capsys):
+    from tests.test_cli import run
+
+    monkeypatch.chdir(tmp_path)
+    edit(
+        foreign.write_robomimic(tmp_path / "lift.hdf5", CAMERA),
+        1,
+        obs__state=np.zeros((5, 4)),
+        next_obs__state=np.zeros((5, 4)),
+    )
+    for options, code in ((("verify", "lift.hdf5"), 2), (("convert", "lift.hdf5", "--out", "own", "--skip-bad"), 0)):
+        assert run("data", *options, monkeypatch=monkeypatch) == code
+        assert "bad: lift.hdf5: demo_1: observations[state] has shape (6, 4)" in " ".join(capsys.readouterr().out.split())
+    assert run("data", "convert", "lift.hdf5", "--out", "strict", monkeypatch=monkeypatch) == 2
+    assert "sailplan: lift.hdf5: demo_1: observations[state] has shape" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """The JEPA learns, does not collapse with its regulariser, collapses without, and its heads do not shape it."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ from flax import nnx
 
 import worldmodels
 from tests import tiny
-from worldmodels import DataError, Episodes, SpecError, TrainingSettings, VICReg
+from worldmodels import ContinuousAction, DataError, Episodes, SpecError, TrainingSettings, VICReg, WorldModelError, training
 from worldmodels.losses import losses
 from worldmodels.norms import FLOORS
 from worldmodels.objectives import vicreg
@@ -109,8 +111,6 @@ def test_effective_rank_by_hand():
 
 
 def test_training_is_determined_by_its_seed_and_compiles_once():
-    from worldmodels import training
-
     first = train(updates=100)
     compiled = training._advance._cache_size()
     second = train(updates=200, seed=0)
@@ -139,6 +139,56 @@ def test_bad_data_is_refused_before_training():
     poisoned[2].observations["velocity"][5] = np.nan
     with pytest.raises(DataError, match=r"episode 2.*velocity.*step 5"):
         worldmodels.train(model, poisoned, SETTINGS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Poisoned(VICReg):
+    """Its gradient is a NaN in about three of ten updates, as their keys decide."""
+
+    def terms(self, views):
+        terms = super().terms(views)
+        bad = jax.random.uniform(views.key) < 0.3
+        return terms | {"prediction": jnp.where(bad, jnp.nan, 1.0) * terms["prediction"]}
+
+
+def test_updates_that_are_not_finite_are_skipped_counted_and_never_get_in():
+    settings, key, chunk = TrainingSettings(batch=16, length=2, objective=Poisoned()), jax.random.key(3), 10
+    keys = jax.random.split(jax.random.split(key, 1)[0], chunk)
+    expected = sum(float(jax.random.uniform(jax.random.fold_in(one, 1))) < 0.3 for one in keys)
+    assert 0 < expected < chunk
+    state, reports = worldmodels.start(worldmodels.JEPA(tiny.SPEC, **SMALL), settings), []
+    with pytest.warns(worldmodels.SkippedUpdateWarning) as said:
+        after = worldmodels.advance(
+            state, tiny.episodes(), settings, updates=chunk, key=key, chunk=chunk, progress=reports.append
+        )
+    (skipped,) = (str(one.message) for one in said if one.category is worldmodels.SkippedUpdateWarning)
+    assert skipped.startswith(f"{expected} of the 10 updates before update 10 were skipped")
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((after.model, after.optimizer)))
+    assert np.isfinite(list(reports[0].losses.values())).all()
+    assert not np.array_equal(after.model.encoder.layers[0].kernel[...], state.model.encoder.layers[0].kernel[...])
+
+    buffer = worldmodels.Buffer.from_episodes(tiny.episodes(), settings.length, capacity=training.CAPACITY)
+    poison = dataclasses.replace(buffer, costs=jnp.full_like(buffer.costs, jnp.nan))
+    rate = np.float32(1.0), np.float32(settings.final_rate)
+    stuck, _, _, none_made = training._advance(after, poison, rate, key, settings=settings, count=chunk)
+    assert int(none_made) == chunk
+    for one, other in zip(*(jax.tree.leaves((at.model, at.optimizer)) for at in (after, stuck)), strict=True):
+        np.testing.assert_array_equal(one, other)
+    with pytest.raises(WorldModelError, match="10 of the 10 updates before update 20 were skipped"):
+        training._warn_of_skipped(int(none_made), chunk, int(stuck.updates))
+
+
+def test_episodes_without_actions_train_only_what_looks_at_none():
+    spec = dataclasses.replace(tiny.SPEC, action=ContinuousAction((), ()))
+    watched = [dataclasses.replace(one, actions=np.zeros((len(one), 0), np.float32)) for one in tiny.episodes()]
+    episodes = Episodes(spec, tuple(watched))
+    with pytest.raises(DataError, match=r"double-integrator have no actions, .* actions='given' needs"):
+        worldmodels.train(worldmodels.JEPA(spec, **SMALL), episodes, SETTINGS)
+    watching = worldmodels.JEPA(spec, noise="gaussian", actions="latent", **SMALL)
+    with pytest.raises(DataError, match="actions='translated' needs"):
+        worldmodels.learn_actions(watching, episodes, SETTINGS)
+    with pytest.raises(DataError, match="longest"):  # it would watch them, were they longer
+        worldmodels.train(watching, episodes, TrainingSettings(length=50))
 
 
 def test_bad_settings_are_named():

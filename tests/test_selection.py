@@ -25,6 +25,16 @@ def test_the_best_is_kept_whatever_comes_after():
         Best(len, every=0)
 
 
+@pytest.mark.parametrize("first", [float("nan"), float("inf"), -float("inf")])
+def test_a_first_score_that_is_not_finite_does_not_stay(first):
+    scores = iter([first, 3.0, float("nan"), 2.0, -float("inf"), 2.5])
+    best, kept = Best(lambda _: next(scores), every=1), []
+    for updates in range(1, 7):
+        best(f"model {updates}", updates)
+        kept.append(best.updates)
+    assert kept == [1, 2, 2, 4, 4, 4]
+
+
 @pytest.mark.slow
 def test_training_shows_its_models_and_their_open_loop_error_falls():
     model = worldmodels.JEPA(tiny.SPEC, latent=8, hidden=16, head=16, expander=16)

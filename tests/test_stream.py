@@ -9,8 +9,9 @@ import pytest
 import worldmodels
 from tests import tiny
 from tests.test_windows import EPISODES, LENGTHS
-from worldmodels.data import Dataset, Episodes, Stream
+from worldmodels.data import Dataset, Episode, Episodes, Stream, npz
 from worldmodels.errors import DataError
+from worldmodels.spec import ContinuousAction, Spec
 
 
 def stored(folder, episodes):
@@ -86,6 +87,22 @@ def test_frames_stay_bytes_on_disk_and_on_the_device(tmp_path):
     assert stream.observations["camera"].dtype == frames.dtype == np.uint8
     known = {one.observations["camera"][step].tobytes() for one in foreign.episodes() for step in range(len(one) + 1)}
     assert {frame.tobytes() for frame in frames.reshape(-1, 8, 8, 3)} <= known
+
+
+@pytest.mark.parametrize("as_they_come", [False, True])  # as an older version stored them
+def test_vectors_of_bytes_and_of_floats_in_one_dataset(tmp_path, monkeypatch, as_they_come):
+    """The first episode's dtype is not everybody's: 0.5 and 300 and -1 are no bytes."""
+    if as_they_come:
+        monkeypatch.setattr(npz, "_stored", lambda array, dtype: array)
+    spec = Spec("test/Mixed-v0", (("state", (2,)),), ContinuousAction((-1.0,), (1.0,)))
+    given = [np.array([[1, 2], [3, 4]], np.uint8), np.array([[0.5, 300.0], [-1.0, 1e-3]], np.float32)]
+    episodes = tuple(
+        Episode({"state": seen}, np.zeros((1, 1), np.float32), None, False, True, i) for i, seen in enumerate(given)
+    )
+    dataset = stored(tmp_path / "data", Episodes(spec, episodes))
+    kinds = [episode.observations["state"].dtype.type for episode in dataset]
+    assert kinds == [np.uint8 if as_they_come else np.float32, np.float32]
+    np.testing.assert_array_equal(Stream.open(dataset).observations["state"], np.concatenate(given))
 
 
 def test_costs_in_all_episodes_or_none(tmp_path):

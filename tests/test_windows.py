@@ -1,6 +1,7 @@
 """Windows drawn on the device: contiguous, inside one episode, uniform, and compiled once."""
 
 import dataclasses
+import warnings
 
 import chex
 import jax
@@ -11,7 +12,8 @@ import pytest
 from tests.test_dataset import SPEC, dataset_of, episode_of
 from worldmodels.data.dataset import Dataset
 from worldmodels.data.episode import Episode, Episodes
-from worldmodels.data.windows import Buffer
+from worldmodels.data.stream import Stream
+from worldmodels.data.windows import Buffer, ShortEpisodeWarning
 from worldmodels.errors import DataError
 from worldmodels.spec import DiscreteAction, Spec
 
@@ -45,6 +47,27 @@ def test_windows_are_contiguous_and_of_one_episode():
     np.testing.assert_array_equal(window.continues, 1.0 - ended)
     assert ended.any()
     assert not ended.all()
+
+
+def test_episodes_shorter_than_a_window_are_named_once(tmp_path):
+    with pytest.warns(ShortEpisodeWarning) as said:
+        Buffer.from_episodes(EPISODES, 5)
+    assert [str(one.message) for one in said] == [
+        "2 of 4 episodes are shorter than a window of 5 decisions and left out: 1, 3."
+    ]
+    with Dataset.create(tmp_path / "data", SPEC) as dataset:
+        for episode in EPISODES:
+            dataset.append(episode)
+        stream = Stream.open(dataset)
+    with pytest.warns(ShortEpisodeWarning, match=str(said[0].message)):
+        stream.windows(5)
+    many = Episodes(SPEC, (*(counted(index, 2) for index in range(7)), counted(7, 3)))
+    with pytest.warns(ShortEpisodeWarning, match="7 of 8 .* left out: 0, 1, 2, 3, 4, …"):
+        Buffer.from_episodes(many, 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Buffer.from_episodes(EPISODES, 3)
+        stream.windows(3)
 
 
 def test_every_start_is_drawn_equally_often():

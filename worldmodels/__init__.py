@@ -3,6 +3,7 @@
 from worldmodels.abstraction import Abstraction, abstract, abstract_episodes
 from worldmodels.action_free import learn_actions
 from worldmodels.data import Buffer, Dataset, Episode, Episodes, Stream, Window
+from worldmodels.data.windows import ShortEpisodeWarning
 from worldmodels.diagnostics import effective_rank
 from worldmodels.errors import CheckpointError, CollapseError, DataError, SpecError, WorldModelError
 from worldmodels.jepa import JEPA, JEPASettings
@@ -11,7 +12,7 @@ from worldmodels.recipe import CollapseWarning, Recipe
 from worldmodels.simulator import Engine, Simulator
 from worldmodels.spec import ContinuousAction, DiscreteAction, Spec
 from worldmodels.storage import build, describe, load, save
-from worldmodels.training import Progress, TrainingSettings, TrainingState, advance, start, train
+from worldmodels.training import Progress, SkippedUpdateWarning, TrainingSettings, TrainingState, advance, start, train
 from worldmodels.world_model import WorldModel
 
 __all__ = [
@@ -31,7 +32,9 @@ __all__ = [
     "JEPASettings",
     "Progress",
     "Recipe",
+    "ShortEpisodeWarning",
     "Simulator",
+    "SkippedUpdateWarning",
     "Spec",
     "SpecError",
     "Stream",

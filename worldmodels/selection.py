@@ -3,6 +3,7 @@
 Losses of joint embeddings fall while models get worse to plan with; open-loop error and the ranking of plans do not lie so.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ Score = Callable[[Any], float]  # of a model; lower is better
 
 
 class Best:
-    """Called with each model along the way, keeps the one of least score.
+    """Called with each model along the way, keeps the one of least score; a score that is not finite is worse than any other.
 
     Attributes:
       model, updates: the best so far, and after how many updates it was; None and 0 before the first.
@@ -33,6 +34,7 @@ class Best:
         if updates - seen < self._every and not (last and updates > seen):
             return
         score = self._score(model)
-        if self.model is None or score < min(known for _, known in self.scores):
+        least = min((known for _, known in self.scores if math.isfinite(known)), default=math.inf)
+        if self.model is None or (math.isfinite(score) and score < least):
             self.model, self.updates = model, updates
         self.scores.append((updates, score))

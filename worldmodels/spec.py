@@ -107,7 +107,11 @@ class Spec:
     @property
     def blank(self) -> dict[str, np.ndarray]:
         """An observation of zeros, images as bytes: for shapes and rehearsals."""
-        return {name: np.zeros(shape, np.uint8 if name in self.images else np.float32) for name, shape in self.observation}
+        return {name: np.zeros(shape, self.dtype(name)) for name, shape in self.observation}
+
+    def dtype(self, name: str) -> type:
+        """What an observed quantity is stored as: bytes for images, float32 for all else."""
+        return np.uint8 if name in self.images else np.float32
 
     def flatten(self, observation: Mapping[str, Any]) -> Array:
         """Named quantities but images, each [..., *shape], side by side as [..., size]."""

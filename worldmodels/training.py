@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +18,7 @@ from jaxtyping import Array
 from worldmodels.data.episode import Episode, Episodes
 from worldmodels.data.stream import Stream
 from worldmodels.data.windows import Buffer
-from worldmodels.errors import DataError, SpecError
+from worldmodels.errors import DataError, SpecError, WorldModelError
 from worldmodels.jepa import JEPA
 from worldmodels.losses import look, losses
 from worldmodels.objectives import Objective, VICReg
@@ -28,6 +29,10 @@ PROBE = 512  # windows
 STILL = 1e-3  # standard deviations: what changes by less from moment to moment counts as constant
 ALARMING = 2  # reports in a row with a collapsed representation
 CAPACITY = 16_384  # rows of data that fit without compiling again
+
+
+class SkippedUpdateWarning(UserWarning):
+    """Updates that would have made parameters that are not finite."""
 
 
 @dataclass(frozen=True)
@@ -112,8 +117,11 @@ def _params(module: Any) -> Any:
 @partial(jax.jit, static_argnames=("settings", "count"))
 def _advance(
     state: TrainingState, buffer: Buffer, rate: tuple[Array, Array], key: Array, *, settings: TrainingSettings, count: int
-) -> tuple[TrainingState, dict[str, Array], Recipe]:
-    """`count` updates with the step size going from one share of its peak to the other, the losses' means, and a probe."""
+) -> tuple[TrainingState, dict[str, Array], Recipe, Array]:
+    """`count` updates with the step size going from one share of its peak to the other, the losses' means, a probe, and how many were skipped.
+
+    An update whose gradient is not finite changes neither parameters nor the optimiser, and its losses are not counted.
+    """
     graph, params, rest = nnx.split(state.model, nnx.Param, ...)
     head_graph, head_params, head_rest = nnx.split(state.heads, nnx.Param, ...)
     weights = {**settings.objective.weights, "readout": 1.0, "cost": 1.0}
@@ -132,23 +140,26 @@ def _advance(
         key, scale = inputs
         window = buffer.sample(settings.batch, settings.length + state.model.context, key=key)
         gradients, terms = jax.grad(loss, has_aux=True)(params, teacher, window, jax.random.fold_in(key, 1))
-        step, optimizer = settings.optimizer().update(gradients, optimizer, params)
+        sound = jnp.isfinite(optax.tree.norm(gradients))
+        step, stepped = settings.optimizer().update(gradients, optimizer, params)
         step: Any = jax.tree.map(lambda update: scale * update, step)
         for name in settings.frozen:
             step[0][name] = jax.tree.map(jnp.zeros_like, step[0][name])
-        params: Any = optax.apply_updates(params, step)
+        moved = optax.apply_updates(params, step), stepped
+        params, optimizer = jax.tree.map(lambda new, old: jnp.where(sound, new, old), moved, (params, optimizer))
         if momentum is not None:
             teacher = optax.incremental_update(params[0], teacher, 1 - momentum)
-        return (params, optimizer, teacher), terms
+        return (params, optimizer, teacher), (terms, sound)
 
     inputs = jax.random.split(key, count), jnp.linspace(*rate, count)
     carry = ((params, head_params), state.optimizer, state.teacher)
-    ((params, head_params), optimizer, teacher), terms = jax.lax.scan(update, carry, inputs)
+    ((params, head_params), optimizer, teacher), (terms, sound) = jax.lax.scan(update, carry, inputs)
     model, heads = nnx.merge(graph, params, rest), nnx.merge(head_graph, head_params, head_rest)
-    probe = buffer.sample(PROBE // model.settings.members * model.settings.members, settings.length + model.context, key=key)
+    windows, probe_key = PROBE // model.settings.members * model.settings.members, jax.random.fold_in(key, count)
+    probe = buffer.sample(windows, settings.length + model.context, key=probe_key)
     found = recipe(look(model, probe, heads=heads, teacher=slow_copy(teacher)))
     state = TrainingState(model, optimizer, state.updates + count, heads, teacher)
-    return state, jax.tree.map(jnp.mean, terms), found
+    return state, jax.tree.map(partial(jnp.mean, where=sound), terms), found, count - sound.sum()
 
 
 def advance(
@@ -165,11 +176,17 @@ def advance(
     """Train for at least `updates` more updates on `episodes`, `chunk` of them in each compiled call.
 
     Where the representation collapses, `settings.on_collapse` decides between a `CollapseWarning` and a `CollapseError`.
+    Updates whose gradients are not finite are skipped, with a `SkippedUpdateWarning`; `WorldModelError` where a whole chunk is.
     """
     spec = state.model.spec
     given = getattr(episodes, "spec", spec)
     if given != spec:
         raise DataError(f"the episodes are of {given}, the model is for {spec}: train a model made from the data's own spec.")
+    if state.model.settings.actions != "latent" and spec.action.shape == (0,):
+        raise DataError(
+            f"the episodes of {spec.environment} have no actions, which a model with actions={state.model.settings.actions!r} needs: "
+            "give episodes with actions, or learn by watching (actions='latent', sailplan train --action-free DATA --then LABELLED)."
+        )
     if settings.batch % state.model.settings.members:
         raise SpecError(f"batch={settings.batch} for {state.model.settings.members} members: expected a multiple.")
     if not len(episodes):
@@ -182,12 +199,13 @@ def advance(
     rates = np.linspace(1.0, settings.final_rate, chunks + 1, dtype=np.float32)
     low = 0  # reports in a row that showed a collapse
     length = settings.length + state.model.context
-    with _buffers(episodes, spec, settings.batch * chunk, length, key) as buffers:
+    with _buffers(episodes, spec, settings.batch * chunk, length, jax.random.fold_in(key, chunks)) as buffers:
         for index, (subkey, buffer) in enumerate(zip(jax.random.split(key, chunks), buffers, strict=False)):
             if index == 0 and "memory" not in settings.frozen:
                 state = state._replace(model=_with_pace(state.model, buffer, subkey))
             rate = rates[index], rates[index + 1]
-            state, terms, found = _advance(state, buffer, rate, subkey, settings=settings, count=chunk)
+            state, terms, found, skipped = _advance(state, buffer, rate, subkey, settings=settings, count=chunk)
+            _warn_of_skipped(int(skipped), chunk, int(state.updates))
             low = low + 1 if collapsed(found) and "encoder" not in settings.frozen else 0
             if low == ALARMING:
                 sound_alarm(found, settings.objective, state.model.settings.norm, int(state.updates), settings.on_collapse)
@@ -198,6 +216,15 @@ def advance(
             if watch is not None:
                 watch(state.model, int(state.updates))
     return state
+
+
+def _warn_of_skipped(skipped: int, count: int, updates: int) -> None:
+    if not skipped:
+        return
+    said = f"{skipped} of the {count} updates before update {updates} were skipped: their gradients were not finite."
+    if skipped == count:
+        raise WorldModelError(f"{said} Look for huge numbers in the data (`sailplan data verify`), or lower the learning rate.")
+    warnings.warn(said, SkippedUpdateWarning, stacklevel=3)
 
 
 def train(

@@ -98,7 +98,7 @@ class Configuration:
             raise ControllerError(f"{type(self.agent).__name__} is driven by no cost: expected an agent that plans.")
         if isinstance(task, costs.GoalCost):
             self.agent.model.spec.check_observation(task.goal)
-        costs.check(self.agent.charged, task, self.rules.nothing)  # type: ignore[attr-defined]
+        costs.check(self.agent.charged, task, self.rules.nothing, critic=self._critic)  # type: ignore[attr-defined]
         before, critic = self.agent, self._critic if isinstance(task, costs.LearnedCost) else None
         self.take(replace(before, cost=task, critic=critic))
         if self.flat[1] not in self._rehearsed:

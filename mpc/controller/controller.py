@@ -119,7 +119,7 @@ class Controller(Configuration):
         Raises `ControllerError` where the deadline leaves no time for one slice, or the horizon ends before the plan is there.
         """
         if isinstance(self.agent, PlanningAgent):
-            costs.check(self.agent.charged, self.agent.cost, self.rules.nothing)
+            costs.check(self.agent.charged, self.agent.cost, self.rules.nothing, critic=self.agent.critic)
         self._rehearse(repeats)
         deadline, searcher = self.settings.deadline, self.searcher
         if searcher is not None:

@@ -19,11 +19,10 @@ OBSERVATION = "observation/"
 def encode(episode: Episode, spec: Spec, name: str) -> bytes:
     """An episode as the bytes of an `.npz` file without pickles: float32, images uint8, discrete actions int32."""
     episode.check(spec, name)
-    arrays = {OBSERVATION + key: _stored(value) for key, value in episode.observations.items()}
-    actions = np.asarray(episode.actions)
-    arrays["actions"] = actions.astype(np.int32) if isinstance(spec.action, DiscreteAction) else _stored(actions)
+    arrays = {OBSERVATION + key: _stored(value, spec.dtype(key)) for key, value in episode.observations.items()}
+    arrays["actions"] = _stored(episode.actions, np.int32 if isinstance(spec.action, DiscreteAction) else np.float32)
     if episode.costs is not None:
-        arrays["costs"] = _stored(episode.costs)
+        arrays["costs"] = _stored(episode.costs, np.float32)
     arrays["terminated"], arrays["truncated"] = np.asarray(episode.terminated, bool), np.asarray(episode.truncated, bool)
     arrays["seed"] = np.asarray(episode.seed, np.int64)
     content = _zipped(arrays)
@@ -64,7 +63,6 @@ def _zipped(arrays: dict[str, np.ndarray]) -> bytes:
     return buffer.getvalue()
 
 
-def _stored(array: np.ndarray) -> np.ndarray:
-    array = np.asarray(array)
+def _stored(array: np.ndarray, dtype: type) -> np.ndarray:
     with np.errstate(over="ignore"):
-        return array if array.dtype == np.uint8 else array.astype(np.float32)
+        return np.asarray(array).astype(dtype)

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from worldmodels.data.dataset import Dataset
-from worldmodels.data.windows import Buffer, normalised
+from worldmodels.data.windows import Buffer, normalised, warn_of_short
 from worldmodels.errors import DataError
 from worldmodels.files import beside, replace_folder, sole_writer
 from worldmodels.spec import DiscreteAction, Spec
@@ -33,7 +33,7 @@ class Stream:
 
     Attributes:
       spec: of the dataset.
-      observations: name -> [N, *shape], as stored (frames stay uint8).
+      observations: name -> [N, *shape], float32, or uint8 for images.
       actions: [N, A] normalised, or integers [N].
       costs: [N].
       terminated: [N].
@@ -84,11 +84,15 @@ class Stream:
         return self._flat(rows), self.costs[rows]
 
     def windows(self, length: int) -> np.ndarray:
-        """Every row that a window of `length` decisions may start in; `DataError` where there is none."""
+        """Every row that a window of `length` decisions may start in.
+
+        `DataError` where there is none; a `ShortEpisodeWarning` where some episodes have none.
+        """
         spans = zip(self.starts[:-1], self.starts[1:] - length, strict=True)
         found = np.concatenate([np.arange(first, max(first, end)) for first, end in spans])
         if not len(found):
             raise DataError(f"the longest of {len(self)} episodes is shorter than a window of {length} decisions.")
+        warn_of_short((np.diff(self.starts) - 1).tolist(), length)
         return found
 
     def sample(self, count: int, length: int, *, seed: int) -> Buffer:
@@ -150,7 +154,7 @@ def _contents(dataset: Dataset) -> dict[str, object]:
 
 def _mapped(dataset: Dataset, folder: Path, mode: str) -> dict:
     """The fields of a stream, as arrays over files."""
-    spec, first = dataset.spec, dataset[0]
+    spec = dataset.spec
     lengths = np.array(dataset.lengths) + 1
     starts = np.concatenate([[0], np.cumsum(lengths)])
 
@@ -160,8 +164,7 @@ def _mapped(dataset: Dataset, folder: Path, mode: str) -> dict:
         return np.memmap(folder / f"{name}.bin", dtype, mode, shape=(int(starts[-1]), *shape))  # type: ignore[arg-type]
 
     observations = {
-        name: array(f"observation_{index}", shape, first.observations[name].dtype.type)
-        for index, (name, shape) in enumerate(spec.observation)
+        name: array(f"observation_{index}", shape, spec.dtype(name)) for index, (name, shape) in enumerate(spec.observation)
     }
     kind = np.int32 if isinstance(spec.action, DiscreteAction) else np.float32
     return {
@@ -170,7 +173,7 @@ def _mapped(dataset: Dataset, folder: Path, mode: str) -> dict:
         "costs": array("costs", (), np.float32),
         "terminated": array("terminated", (), np.bool_),
         "starts": starts,
-        "has_costs": first.costs is not None,
+        "has_costs": dataset[0].costs is not None,
     }
 
 

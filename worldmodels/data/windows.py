@@ -1,5 +1,6 @@
 """Training data on the device: every episode in one buffer, and windows of it drawn inside jit."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,6 +16,20 @@ from worldmodels.errors import DataError
 from worldmodels.spec import ContinuousAction, Spec
 
 SMALLEST = 1024
+NAMED = 5  # of the episodes that are left out
+
+
+class ShortEpisodeWarning(UserWarning):
+    """Episodes that no window fits into, and that nothing is learned from."""
+
+
+def warn_of_short(lengths: Sequence[int], needed: int) -> None:
+    """Say once how many episodes of these `lengths` are shorter than a window of `needed` decisions, and which."""
+    short = [index for index, decisions in enumerate(lengths) if decisions < needed]
+    if short:
+        named = ", ".join(map(str, short[:NAMED])) + (", …" if len(short) > NAMED else "")
+        said = f"{len(short)} of {len(lengths)} episodes are shorter than a window of {needed} decisions and left out: {named}."
+        warnings.warn(said, ShortEpisodeWarning, stacklevel=3)
 
 
 class Window(NamedTuple):
@@ -76,7 +91,7 @@ class Buffer:
     def from_episodes(cls, episodes: Sequence[Episode], length: int, *, capacity: int = SMALLEST) -> "Buffer":
         """Put `Episodes` or a `Dataset` on the device, for windows of `length` decisions.
 
-        Episodes shorter than a window are left out. `capacity` is the least number of rows (decisions plus one an episode);
+        Episodes shorter than a window are left out, with a `ShortEpisodeWarning`. `capacity` is the least number of rows (decisions plus one an episode);
         give what the data will grow to, and nothing compiles twice.
 
         Raises `DataError` without episodes, where none is long enough, where only some have costs, and for an episode that
@@ -99,6 +114,7 @@ class Buffer:
         without = [index for index, episode in enumerate(given) if episode.costs is None]
         if 0 < len(without) < len(given):
             raise DataError(f"episode {without[0]} has no costs, others have. Expected costs in all of them or in none.")
+        warn_of_short([len(episode) for episode in given], length)
         arrays = _filled([episode for episode in given if len(episode) >= length], spec, length, capacity)
         return cls(**jax.device_put(arrays), length=length, has_costs=not without)
 

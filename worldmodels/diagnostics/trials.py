@@ -37,8 +37,9 @@ class Trials:
     @property
     def fit(self) -> np.ndarray:
         """[N], the windows to fit a probe on; it is measured on the others, of other episodes where there are several."""
-        if len(set(self.episodes.tolist())) > 1:
-            return self.episodes % 2 == 0
+        used, position = np.unique(self.episodes, return_inverse=True)
+        if len(used) > 1:
+            return position % 2 == 0
         return np.arange(len(self)) % 2 == 0
 
     @property

@@ -5,6 +5,7 @@
 - one file an episode (ALOHA: action, observations/qpos, observations/images/…).
 """
 
+import functools
 import json
 import re
 from pathlib import Path
@@ -13,18 +14,26 @@ from typing import Any
 import numpy as np
 
 from worldmodels.data.episode import Episode
-from worldmodels.data.formats.source import Reading, Source, episode_from_rows, guarded, require, source_of
+from worldmodels.data.formats.source import (
+    ACTIONS,
+    ENDS,
+    REWARDS,
+    Glance,
+    Reading,
+    Source,
+    episode_from_rows,
+    found,
+    guarded,
+    require,
+    source_of,
+)
 from worldmodels.errors import DataError
 
 OBSERVATIONS = ("observations", "observation", "obs")
 FOLLOWING = ("next_observations", "next_observation", "next_obs")
-ACTIONS = ("actions", "action")
-REWARDS = ("rewards", "reward")
-ENDS = ("terminals", "terminations", "dones", "terminated")
 CUTS = ("timeouts", "truncations", "truncated")
 Span = tuple[str, int | None, int | None]  # group, first and last row
 KNOWN = (*OBSERVATIONS, *FOLLOWING, *ACTIONS, *REWARDS, *ENDS, *CUTS)
-UNBOUNDED = "The file gives no action bounds: [-1, 1] is assumed. Give --low and --high if they are others."
 
 
 def open_hdf5(path: Path, reading: Reading) -> Source:
@@ -41,7 +50,7 @@ def _open(path: Path, reading: Reading) -> Source:
         if groups:
             spans: dict[str, Span] = {n: (f"{root.name}/{n}", None, None) for n in groups}
             layout, fields, notes = "a group an episode", set(root[groups[0]]), ()
-        elif _find(file, OBSERVATIONS) is None:
+        elif found(OBSERVATIONS, file) is None:
             raise DataError(
                 f"{path}: no observations at the root and no groups of episodes, only {sorted(file)}. "
                 "Expected the layout of D4RL, robomimic or ALOHA."
@@ -55,33 +64,48 @@ def _open(path: Path, reading: Reading) -> Source:
         with h5py.File(path, "r") as file:
             return _episode(f"{path}: {name}", file[group], start, stop, list(spans).index(name), reading)
 
+    @functools.lru_cache(maxsize=1)
+    def outline(group: str) -> Glance:
+        with h5py.File(path, "r") as file:
+            observed = _leaves(file[group][found(OBSERVATIONS, file[group])])
+            return {key: leaf.shape[1:] for key, leaf in observed.items()}, _read(file[group], ACTIONS, slice(None))
+
+    def glance(name: str) -> Glance:
+        group, start, stop = spans[name]
+        shapes, actions = outline(group)
+        return shapes, None if actions is None else actions[start:stop]
+
     ignored = tuple(sorted(fields - set(KNOWN)))
-    notes = (*notes, *(() if reading.low or reading.high or reading.action_free else (UNBOUNDED,)))
     return source_of(
-        f"HDF5, {layout}", path, tuple(spans), load, reading, environment=environment, ignored=ignored, notes=notes
+        f"HDF5, {layout}",
+        path,
+        tuple(spans),
+        load,
+        reading,
+        environment=environment,
+        glance=glance,
+        ignored=ignored,
+        notes=notes,
     )
 
 
 def _episode(where: str, group: Any, start: int | None, stop: int | None, seed: int, reading: Reading) -> Episode:
     span = slice(start, stop)
-    key = _find(group, OBSERVATIONS)
+    key = found(OBSERVATIONS, group)
     if key is None:
         raise DataError(f"{where}: observations are missing; it has {sorted(group)}.")
     observations = _arrays(group[key], span)
-    following = _find(group, FOLLOWING)
+    following = found(FOLLOWING, group)
     if following is not None:
         last = {name: array[-1:] for name, array in _arrays(group[following], span).items()}
         if set(last) != set(observations):
             raise DataError(f"{where}: {following} has {sorted(last)}, {key} has {sorted(observations)}.")
         observations = {name: np.concatenate([array, last[name]]) for name, array in observations.items()}
-    actions = _read(group, ACTIONS, span)
-    if actions is not None and actions.ndim == 1 and actions.dtype.kind == "f":
-        actions = actions[:, None]
     ends = _read(group, ENDS, span)
     return episode_from_rows(
         where,
         observations,
-        actions,
+        _read(group, ACTIONS, span),
         _read(group, REWARDS, span),
         terminated=ends is not None and bool(np.asarray(ends[-1:]).any()),
         seed=seed,
@@ -91,37 +115,39 @@ def _episode(where: str, group: Any, start: int | None, stop: int | None, seed: 
 
 def _cut(file: Any) -> tuple[dict[str, Span], tuple[str, ...]]:
     """Spans of rows between the flags that end episodes, by name."""
-    flags = [np.asarray(file[key]).astype(bool).ravel() for key in (_find(file, ENDS), _find(file, CUTS)) if key is not None]
+    flags = [np.asarray(file[key]).astype(bool).ravel() for key in (found(ENDS, file), found(CUTS, file)) if key is not None]
     if not flags:
         return {"episode 0": ("/", None, None)}, ("It has neither terminals nor timeouts: it is read as one episode.",)
     if len({len(flag) for flag in flags}) > 1:
         raise DataError(f"{file.filename}: terminals and timeouts have {[len(flag) for flag in flags]} rows, expected as many.")
     rows = len(flags[0])
+    for key in (found(names, file) for names in (OBSERVATIONS, FOLLOWING, ACTIONS, REWARDS)):
+        for leaf in _leaves(file[key]).values() if key else ():
+            if len(leaf) != rows:
+                raise DataError(
+                    f"{file.filename}: {leaf.name[1:]} has {len(leaf)} rows, expected {rows} as the flags that end episodes."
+                )
     stops = sorted({*(np.flatnonzero(np.logical_or.reduce(flags)) + 1).tolist(), rows})
     spans: dict[str, Span] = {f"episode {i}": ("/", a, b) for i, (a, b) in enumerate(zip([0, *stops], stops, strict=False))}
-    if _find(file, FOLLOWING) is not None:
+    if found(FOLLOWING, file) is not None:
         return spans, ()
     return spans, ("It has no next_observations: the last row of each episode gives its observation, and no decision.",)
 
 
 def _arrays(node: Any, span: slice) -> dict[str, np.ndarray]:
-    """Every array under `node`, nested names joined by "."; a lone array is called "observation"."""
+    return {name: leaf[span] for name, leaf in _leaves(node).items()}
+
+
+def _leaves(node: Any, name: str = "") -> dict[str, Any]:
+    """Every array under `node`, unread; nested names joined by "."; a lone array is called "observation"."""
     if hasattr(node, "shape"):
-        return {"observation": node[span]}
-    found: dict[str, np.ndarray] = {}
-    for name, child in node.items():
-        nested = _arrays(child, span)
-        found |= {name if hasattr(child, "shape") else f"{name}.{key}": array for key, array in nested.items()}
-    return found
+        return {name or "observation": node}
+    return {key: leaf for child in node for key, leaf in _leaves(node[child], f"{name}.{child}" if name else child).items()}
 
 
 def _read(group: Any, names: tuple[str, ...], span: slice) -> np.ndarray | None:
-    key = _find(group, names)
+    key = found(names, group)
     return None if key is None else np.asarray(group[key][span])
-
-
-def _find(group: Any, names: tuple[str, ...]) -> str | None:
-    return next((name for name in names if name in group), None)
 
 
 def _is_episode(h5py: Any, node: Any) -> bool:

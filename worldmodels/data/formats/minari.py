@@ -101,7 +101,7 @@ def write_minari(out: Path, spec: Spec, episodes: Iterable[Episode]) -> None:
         storage = None
         for index, episode in enumerate(episodes):
             if storage is None:
-                observed = spaces.Dict({name: _box(episode.observations[name]) for name in spec.names})
+                observed = spaces.Dict({name: _box(shape, spec.dtype(name)) for name, shape in spec.observation})
                 storage = storage_class.new(
                     new / "data", observed, _action_space(spec), _registered(spec.environment), "hdf5", jpeg_encoding=False
                 )
@@ -120,7 +120,7 @@ def _buffer(buffer_class: Any, episode: Episode, spec: Spec, index: int) -> Any:
     rewards = np.full(len(episode), np.nan, np.float32) if episode.costs is None else -episode.costs
     return buffer_class(
         seed=episode.seed,
-        observations={name: episode.observations[name] for name in spec.names},
+        observations={name: episode.observations[name].astype(spec.dtype(name)) for name in spec.names},
         actions=episode.actions,  # type: ignore[arg-type]
         rewards=rewards,
         terminations=last & episode.terminated,
@@ -163,9 +163,8 @@ def _action_space(spec: Spec) -> Any:
     return spaces.Box(np.asarray(spec.action.low, np.float32), np.asarray(spec.action.high, np.float32), dtype=np.float32)
 
 
-def _box(array: np.ndarray) -> Any:
-    shape = array.shape[1:]
-    return spaces.Box(0, 255, shape, np.uint8) if array.dtype == np.uint8 else spaces.Box(-np.inf, np.inf, shape, np.float32)
+def _box(shape: tuple[int, ...], dtype: type) -> Any:
+    return spaces.Box(0, 255, shape, dtype) if dtype == np.uint8 else spaces.Box(-np.inf, np.inf, shape, dtype)  # type: ignore[arg-type]
 
 
 def _registered(environment: str) -> Any:

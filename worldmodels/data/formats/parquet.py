@@ -4,10 +4,12 @@ A row is one step: `observation.<name>` (or `observation`), `action`, `next.rewa
 `episode_index`, `frame_index`. Without `episode_index` each file is an episode.
 """
 
+import contextlib
 import functools
 import io
 import json
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +17,22 @@ import numpy as np
 from PIL import Image
 
 from worldmodels.data.episode import Episode
-from worldmodels.data.formats.hdf5 import UNBOUNDED
-from worldmodels.data.formats.source import Reading, Source, episode_from_rows, guarded, require, source_of
+from worldmodels.data.formats.source import (
+    ACTIONS,
+    ENDS,
+    REWARDS,
+    Glance,
+    Reading,
+    Source,
+    episode_from_rows,
+    found,
+    guarded,
+    require,
+    source_of,
+)
 from worldmodels.data.formats.video import frames
 from worldmodels.errors import DataError
 
-ACTIONS = ("action", "actions")
-REWARDS = ("next.reward", "reward", "rewards")
-ENDS = ("next.terminated", "next.done", "terminated", "done")
 EPISODE, FRAME = "episode_index", "frame_index"
 DECISION = (
     "A row is an observation and the action taken at it: the last row of each episode gives its observation, and no decision."
@@ -43,7 +53,11 @@ def _open(path: Path, reading: Reading) -> Source:
     columns = pq.read_schema(files[0]).names
     spans = _spans(pq, files)
     films = [name for name, feature in info.get("features", {}).items() if feature.get("dtype") == "video"]
+    fps = float(info.get("fps") or 0.0)
+    if films and fps <= 0:
+        raise DataError(f"{path / 'meta' / 'info.json'}: fps={info.get('fps')}: expected the frames a second of {films}.")
     table = functools.lru_cache(maxsize=1)(pq.read_table)
+    numbers = functools.lru_cache(maxsize=1)(lambda file: pq.read_table(file, columns=_without_pictures(pq, file)))
     film = _film_finder(path, info, pq)
 
     def load(name: str) -> Episode:
@@ -55,23 +69,24 @@ def _open(path: Path, reading: Reading) -> Source:
         observations = {_short(c): _full(array, c, where) for c, array in read.items() if c.startswith("observation")}
         for column in films:
             video, second = film(column, int(name.removeprefix("episode ")))
-            observations[_short(column)] = frames(video, stop - start, start=second, where=where, field=_short(column))
-        actions = _first(read, ACTIONS)
-        if actions is not None and actions.ndim == 1 and actions.dtype.kind == "f":
-            actions = actions[:, None]
-        ends = _first(read, ENDS)
+            observations[_short(column)] = frames(video, stop - start, fps=fps, start=second, where=where, field=_short(column))
+        full = {column: array for column, array in read.items() if array is not None}
+        actions, rewards, ends = (full.get(found(names, full) or "") for names in (ACTIONS, REWARDS, ENDS))
         return episode_from_rows(
             where,
             observations,
             actions,
-            _first(read, REWARDS),
+            rewards,
             terminated=ends is not None and bool(ends[-1]),
             seed=list(spans).index(name),
             action_free=reading.action_free,
         )
 
-    notes = (DECISION, *(() if reading.low or reading.high or reading.action_free else (UNBOUNDED,)))
-    notes += tuple(f"{_short(name)} is a film, most likely stored with loss." for name in films)
+    def glance(name: str) -> Glance:
+        file, start, stop = spans[name]
+        return _glance(numbers(file).slice(start, stop - start), name)
+
+    notes = (DECISION, *(f"{_short(name)} is a film, most likely stored with loss." for name in films), *_empty(pq, spans))
     return source_of(
         f"LeRobot {info.get('codebase_version', '')}".strip() if info else "parquet",
         path,
@@ -79,7 +94,8 @@ def _open(path: Path, reading: Reading) -> Source:
         load,
         reading,
         environment=str(info.get("robot_type") or path.stem),
-        seconds_per_step=1.0 / float(info.get("fps") or 1.0),
+        glance=glance,
+        seconds_per_step=1.0 / (fps or 1.0),
         ignored=tuple(name for name in columns if not _wanted(name)),
         notes=notes,
     )
@@ -87,10 +103,10 @@ def _open(path: Path, reading: Reading) -> Source:
 
 def _spans(pq: Any, files: list[Path]) -> dict[str, tuple[Path, int, int]]:
     """File, first row and last row of each episode, by its name."""
-    found: dict[str, tuple[Path, int, int]] = {}
+    spans: dict[str, tuple[Path, int, int]] = {}
     for file in files:
         if EPISODE not in pq.read_schema(file).names:
-            found[f"episode {len(found)}"] = (file, 0, pq.read_metadata(file).num_rows)
+            spans[f"episode {len(spans)}"] = (file, 0, pq.read_metadata(file).num_rows)
             continue
         numbers = pq.read_table(file, columns=[EPISODE]).column(EPISODE).to_numpy()
         borders = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(numbers)]
@@ -98,21 +114,53 @@ def _spans(pq: Any, files: list[Path]) -> dict[str, tuple[Path, int, int]]:
             if start == stop:
                 continue
             name = f"episode {int(numbers[start])}"
-            if name in found:
+            if name in spans:
                 raise DataError(
                     f"{file}: {name} begins again in row {start}. Expected the rows of an episode one after the other."
                 )
-            found[name] = (file, start, stop)
-    return found
+            spans[name] = (file, start, stop)
+    return spans
 
 
-def _film_finder(path: Path, info: dict[str, Any], pq: Any) -> Callable[[str, int], tuple[Path, float]]:
-    """(column, episode) -> the film's file and the second where the episode begins in it."""
+def _empty(pq: Any, spans: dict[str, tuple[Path, int, int]]) -> Iterator[str]:
+    """What is said of columns of rewards or ends that hold nothing in some episodes."""
+    counts: Counter[str] = Counter()
+
+    @functools.lru_cache(maxsize=1)
+    def table(file: Path) -> Any:
+        return pq.read_table(file, columns=[name for name in pq.read_schema(file).names if name in (*REWARDS, *ENDS)])
+
+    for file, start, stop in spans.values():
+        with contextlib.suppress(DataError):  # which is said when the episode is read
+            rows = guarded(str(file), table, file).slice(start, stop - start)
+            counts.update(name for name in rows.column_names if rows.column(name).null_count == stop - start)
+    for name, count in counts.items():
+        lost = "costs" if name in REWARDS else "end"
+        yield f"{name} is empty in {count} of {len(spans)} episodes, which have no {lost} by it."
+
+
+def _glance(rows: Any, where: str) -> Glance:
+    """Of the rows of an episode without its pictures: one row, and all actions where each is one number."""
+    first = {column: _column(rows.slice(0, 1), column, where) for column in rows.column_names}
+    shapes = {_short(c): array.shape[1:] for c, array in first.items() if c.startswith("observation") and array is not None}
+    acted = found(ACTIONS, first)
+    if acted is None or not _is_plain(rows.column(acted).type):
+        return shapes, first.get(acted or "")
+    return shapes, _column(rows, acted, where)
+
+
+def _without_pictures(pq: Any, file: Path) -> list[str]:
+    """The columns that are read of one file, but for pictures, which are large."""
+    return [field.name for field in pq.read_schema(file) if _wanted(field.name) and "struct" not in str(field.type)]
+
+
+def _film_finder(path: Path, info: dict[str, Any], pq: Any) -> Callable[[str, int], tuple[Path, float | None]]:
+    """(column, episode) -> the film's file and the second where the episode begins in it; None where the film is all its own."""
     pattern, per_chunk = str(info.get("video_path")), int(info.get("chunks_size") or 1000)
     if "episode_index" in pattern:
         return lambda column, number: (
             path / pattern.format(video_key=column, episode_index=number, episode_chunk=number // per_chunk),
-            0.0,
+            None,
         )
     rows = [row for file in sorted((path / "meta" / "episodes").rglob("*.parquet")) for row in pq.read_table(file).to_pylist()]
     about = {int(row[EPISODE]): row for row in rows}
@@ -172,7 +220,3 @@ def _short(column: str) -> str:
 
 def _field(column: str) -> str:
     return f"observations[{_short(column)}]" if column.startswith("observation") else column
-
-
-def _first(read: dict[str, np.ndarray | None], names: tuple[str, ...]) -> np.ndarray | None:
-    return next((read[name] for name in names if name in read), None)

@@ -1,7 +1,9 @@
 """What every foreign format is read as: named episodes that can be asked for one by one."""
 
+import contextlib
 import importlib
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +14,16 @@ import numpy as np
 from worldmodels.data.episode import Episode
 from worldmodels.errors import DataError, SpecError
 from worldmodels.spec import ContinuousAction, DiscreteAction, Spec
+
+ACTIONS = ("actions", "action")
+REWARDS = ("next.reward", "rewards", "reward")
+ENDS = ("next.terminated", "next.done", "terminals", "terminations", "terminated", "dones", "done")
+
+UNBOUNDED = "The file gives no action bounds: [-1, 1] is assumed. Give --low and --high if they are others."
+CHOICES = "The file does not say how many actions there are: {n} is assumed, by the largest. Give --high, the last one, if there are more."
+Glance = tuple[
+    dict[str, tuple[int, ...]], np.ndarray | None
+]  # shapes of one row of observations, and actions: of a part read alone
 
 
 @dataclass(frozen=True)
@@ -34,12 +46,18 @@ class Reading:
     action_repeat: int = 1
     seconds_per_step: float | None = None
 
-    def action(self, actions: np.ndarray | None, where: str) -> ContinuousAction | DiscreteAction:
-        """The action space that the first episode's `actions` and these settings make."""
-        if self.action_free or actions is None:
+    def assumed(self, action: ContinuousAction | DiscreteAction) -> tuple[str, ...]:
+        """What a reader should know of an action space that no file states."""
+        if isinstance(action, DiscreteAction):
+            return () if self.high else (CHOICES.format(n=action.n),)
+        return () if self.low or self.high or self.action_free else (UNBOUNDED,)
+
+    def action(self, actions: np.ndarray, where: str, choices: int = 0) -> ContinuousAction | DiscreteAction:
+        """The action space that these settings and an episode's `actions` make, of as many `choices` at least if they are integers."""
+        if self.action_free:
             return ContinuousAction((), ())
         if actions.ndim == 1 and actions.dtype.kind in "iu":
-            return DiscreteAction(int(self.high[0]) + 1 if self.high else int(actions.max(initial=0)) + 1)
+            return DiscreteAction(int(self.high[0]) + 1 if self.high else max(choices, int(actions.max(initial=0)) + 1))
         size = actions.shape[1] if actions.ndim == 2 else 1
         bounds = []
         for name, given, default in (("low", self.low, -1.0), ("high", self.high, 1.0)):
@@ -56,7 +74,7 @@ class Source:
     Attributes:
       kind: the format, in words.
       where: the file or folder.
-      spec: as the file says, as `Reading` says, and as the first episode shows.
+      spec: as the file says, as `Reading` says, and as most episodes show.
       names: of the episodes, in order.
       load: (name) -> Episode, unchecked.
       ignored: fields of the file that are not read.
@@ -94,15 +112,21 @@ def source_of(
     reading: Reading,
     *,
     environment: str,
+    glance: Callable[[str], Glance] | None = None,
     action: ContinuousAction | DiscreteAction | None = None,
     seconds_per_step: float = 1.0,
-    **extra: Any,
+    ignored: tuple[str, ...] = (),
+    notes: tuple[str, ...] = (),
 ) -> Source:
-    """A `Source` whose spec is taken from its first readable episode; `DataError` of the first one where there is none."""
+    """A `Source` whose spec is taken from the first readable episode, of the shapes that most have where a `glance` shows them.
+
+    `DataError` of the first episode where none can be read.
+    """
     if not names:
         raise DataError(f"{where}: it holds no episode.")
+    likely, choices = _commonest(names, reading, glance) if glance is not None else (names, 0)
     first, problems = None, []
-    for name in names:
+    for name in likely:
         try:
             first = guarded(f"{where}: {name}", load, name)
             break
@@ -115,7 +139,8 @@ def source_of(
     if unknown:
         raise DataError(f"{where}: it has no observations {unknown}; it has {sorted(first.observations)}.")
     if action is None or reading.low or reading.high or reading.action_free:
-        action = reading.action(first.actions, str(where))
+        stated, action = action is not None, reading.action(first.actions, str(where), choices)
+        notes += () if stated else reading.assumed(action)
     spec = Spec(
         environment=reading.environment or environment,
         observation=tuple((name, tuple(first.observations[name].shape[1:])) for name in wanted),
@@ -125,7 +150,24 @@ def source_of(
         units=tuple((name, "") for name in wanted),
     )
     left = tuple(name for name in first.observations if name not in wanted)
-    return Source(kind, where, spec, names, load, ignored=(*left, *extra.pop("ignored", ())), **extra)
+    return Source(kind, where, spec, names, load, ignored=(*left, *ignored), notes=notes)
+
+
+def _commonest(names: Sequence[str], reading: Reading, glance: Callable[[str], Glance]) -> tuple[Sequence[str], int]:
+    """The names, those first whose fields have the shapes that most have, and how many choices there are among their actions."""
+    looks: dict[str, tuple] = {}
+    choices: dict[str, int] = {}
+    for name in names:
+        with contextlib.suppress(DataError):  # which is said when it is read
+            shapes, actions = guarded(name, glance, name)
+            kept = frozenset((key, shape) for key, shape in shapes.items() if key in (reading.observations or shapes))
+            looks[name] = kept, None if actions is None else actions.shape[1:]
+            choices[name] = int(actions.max(initial=0)) + 1 if actions is not None and actions.dtype.kind in "iu" else 0
+    if not looks:
+        return names, 0
+    most = Counter(looks.values()).most_common(1)[0][0]
+    odd = {name for name in names if looks.get(name) != most}
+    return sorted(names, key=odd.__contains__), max(choices[name] for name in names if name not in odd)
 
 
 def episode_from_rows(
@@ -150,10 +192,14 @@ def episode_from_rows(
         actions = np.zeros((max(rows - 1, 0), 0), np.float32)
     elif actions is None or actions.dtype == object or actions.size == 0:
         raise DataError(f"{where}: actions are missing or empty. To learn from observation alone, convert with --action-free.")
+    if actions.ndim == 1 and actions.dtype.kind == "f":
+        actions = actions[:, None]
     outcome = rows == len(actions) + 1
     if not outcome and rows != len(actions):
         raise DataError(f"{where}: {rows} observations for {len(actions)} actions: expected as many, or one more.")
     count = len(actions) if outcome else len(actions) - 1
+    if rewards is not None and len(rewards) not in (count, len(actions)):
+        raise DataError(f"{where}: {len(rewards)} rewards for {len(actions)} actions: expected as many.")
     if count < 1:
         raise DataError(f"{where}: {rows} observations and {len(actions)} actions make no decision: expected two rows or more.")
     ended = terminated and outcome
@@ -165,6 +211,11 @@ def episode_from_rows(
         truncated=not ended,
         seed=seed,
     )
+
+
+def found(names: tuple[str, ...], there: Container[str]) -> str | None:
+    """The first of the names that something goes by."""
+    return next((name for name in names if name in there), None)
 
 
 def guarded(where: str, function: Callable[..., Any], *arguments: Any) -> Any:
