@@ -56,7 +56,7 @@ def measure(task: str, method: str, seed: int, budget: Budget) -> dict[str, Any]
     if method == "watched":
         untrained = worldmodels.JEPA(data.spec, seed=seed, **WATCHING)
         watched = worldmodels.train(untrained, data, dataclasses.replace(settings, cost_gradient=0.0), **taught)
-        model = worldmodels.learn_actions(watched, labelled, settings, **taught)
+        model = worldmodels.learn_actions(watched, labelled, settings, seen=data, **taught)
     else:
         model = worldmodels.train(worldmodels.JEPA(data.spec, seed=seed), labelled, settings, **taught)
     return {

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -129,7 +130,8 @@ def train(
         model = taught("train", worldmodels.train, model, episodes, settings, watch=best)
     else:
         model = taught("watch", worldmodels.train, model, episodes, replace(settings, cost_gradient=0.0), watch=None)
-        model = taught("act", worldmodels.learn_actions, model, labelled, settings, watch=best)
+        learn = partial(worldmodels.learn_actions, seen=() if stream else first)
+        model = taught("act", learn, model, labelled, settings, watch=best)
     worldmodels.save(model if best is None else kept(best, model, updates), out)
     console.print(f"{out}: {manifest.describe(out)}")
 

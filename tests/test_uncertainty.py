@@ -1,5 +1,7 @@
 """What a model does not know: a latent variable of limited information, and an ensemble; both become futures in planning."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -209,6 +211,48 @@ def error_ahead(model):
             latent = model.predict(latent, tiny.SPEC.action.normalise(action), jnp.zeros(0))
         errors.append(abs(model.readout(latent)["position"] - episode.observations["position"][-1]).item())
     return float(np.mean(errors))
+
+
+@pytest.mark.parametrize("spec", [tiny.SPEC, tiny.DISCRETE])
+def test_the_actions_that_led_on_are_inferred_from_a_few_that_are_known(spec):
+    model = worldmodels.JEPA(spec, noise="gaussian", actions="latent", **SMALL)
+    model.normaliser.scale[...] = jnp.full(2, 0.3)
+    seen = tiny.episodes(spec, count=10, seed=3)
+    found = worldmodels.infer_actions(model, tiny.episodes(spec, count=2), [replace(e, actions=0 * e.actions) for e in seen])
+    said, true = (np.concatenate([episode.actions for episode in each]) for each in (found, seen))
+    assert said.shape == true.shape
+    if spec is tiny.DISCRETE:
+        assert (said == true).mean() > 0.8  # chance: a third
+    else:
+        assert ((said - true) ** 2).mean() < 0.15 * true.var() and np.abs(said).max() <= 2.0
+    for before, after in zip(seen, found, strict=True):
+        assert after.costs is before.costs and after.observations is before.observations
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("paid", [True, False])
+def test_what_was_watched_is_learned_from_again_with_the_actions_found_in_it(paid):
+    settings, watching = TrainingSettings(batch=64, length=3), tiny.episodes(count=40)
+    watched = worldmodels.JEPA(tiny.SPEC, noise="gaussian", noise_size=2, actions="latent", **SMALL)
+    watched = worldmodels.train(watched, watching, settings, updates=1500)
+    labelled = tiny.episodes(count=1, length=30, seed=5)
+    seen = [episode if paid else replace(episode, costs=None) for episode in watching]
+    few = worldmodels.learn_actions(watched, labelled, settings, updates=1500)
+    after = worldmodels.learn_actions(watched, labelled, settings, seen=seen, updates=1500)
+    assert error_ahead(after) < 0.8 * error_ahead(few)
+    held_out = tiny.episodes(count=4, seed=9)
+    costs = np.concatenate([episode.costs for episode in held_out])
+    said = [
+        float(
+            after.cost(
+                after.start({name: value[t] for name, value in e.observations.items()}),
+                tiny.SPEC.action.normalise(e.actions[t]),
+            )
+        )
+        for e in held_out
+        for t in range(len(e))
+    ]
+    assert np.corrcoef(said, costs)[0, 1] > 0.8
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 """World models: learned from observation, stored on disk, and the data they learn from."""
 
 from worldmodels.abstraction import Abstraction, abstract, abstract_episodes
-from worldmodels.action_free import learn_actions
+from worldmodels.action_free import infer_actions, learn_actions
 from worldmodels.data import Buffer, Dataset, Episode, Episodes, Stream, Window
 from worldmodels.data.windows import ShortEpisodeWarning
 from worldmodels.diagnostics import effective_rank
@@ -50,6 +50,7 @@ __all__ = [
     "build",
     "describe",
     "effective_rank",
+    "infer_actions",
     "learn_actions",
     "load",
     "preset",
