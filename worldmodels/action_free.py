@@ -88,7 +88,8 @@ def infer_actions(
     An inverse model of latents and their changes, each in units of its spread; the likeliest action where actions are discrete.
     """
     spec = getattr(labelled, "spec", model.spec)
-    discrete = isinstance(spec.action, DiscreteAction)
+    space: Any = spec.action
+    discrete = isinstance(space, DiscreteAction)
 
     @jax.jit
     def encode(model: JEPA, observations: dict[str, Array]) -> Float[Array, "T D"]:
@@ -101,7 +102,7 @@ def infer_actions(
     given = np.concatenate([steps(episode) for episode in labelled])
     actions = np.concatenate([np.asarray(spec.action.normalise(episode.actions)) for episode in labelled])
     centre, spread = given.mean(0), given.std(0) + 1e-6
-    outputs = spec.action.n if discrete else spec.action.shape[0]
+    outputs = space.n if discrete else space.shape[0]
     network = MLP(given.shape[1], (model.settings.hidden,) * 2, outputs, rngs=nnx.Rngs(seed))
     inverse = _fitted(network, (given - centre) / spread, actions, jax.random.key(seed), discrete=discrete, updates=updates)
     found = []
