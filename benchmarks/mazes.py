@@ -24,7 +24,7 @@ RESULTS = results.RESULTS / "mazes.jsonl"
 REACHED = 0.45  # metres, the environment's own
 TASKS = ("PointMaze_UMaze-v3", "PointMaze_Medium-v3", "PointMaze_Large-v3")
 METHODS = ("one_level", "one_level_critic", "two_level", "simulator")
-console = Console(markup=False)
+console = Console()
 
 
 @dataclass(frozen=True)
