@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.maze_tables import best_search
 from benchmarks.plots import COLOURS, Axis, Series, draw_lines, drawing, write
 from benchmarks.provenance import ROOT
 from benchmarks.table_text import group, mean_and_interval, short
@@ -22,21 +23,19 @@ LEVELS = {"level_1": "orange", "level_2": "blue", "level_2_steered": "green", "s
 def plot_goals(lines: Sequence[dict], path: Path = PICTURES / "mazes-goals.svg") -> Path:
     """A panel a maze: the share of goals each method reached, a dot a seed, and the mean with its 95 % interval.
 
-    Of a seed that was measured on more ways and on fewer, more count.
+    Each method by its best search (`maze_tables.best_search`).
 
     Args:
       lines: of `benchmarks/results/mazes.jsonl`.
       path: `.svg` or `.png`, replaced whole.
     """
-    by_ways = sorted(lines, key=lambda line: len(line["seconds"]))
-    most = {(line["task"], line["method"], line["seed"]): line for line in by_ways}
-    tasks = sorted(group(list(most.values()), "task").items())
+    tasks = sorted(group(lines, "task").items())
     with drawing() as make_figure:
         figure = make_figure(figsize=(0.8 + 2.3 * len(tasks), 2.4), layout="constrained")
         panels = figure.subplots(1, len(tasks), squeeze=False, sharey=True)[0]
         for axes, ((task,), of_task) in zip(panels, tasks, strict=True):
             for place, (method, colour) in enumerate(METHODS.items()):
-                _draw_goals(axes, place, [line for line in of_task if line["method"] == method], COLOURS[colour])
+                _draw_goals(axes, place, best_search([line for line in of_task if line["method"] == method]), COLOURS[colour])
             axes.set_xlim(-0.03, 1.06)
             axes.set_title(name_of(task), fontsize=9)
         panels[0].set_yticks(range(len(METHODS)), list(METHODS))

@@ -46,16 +46,15 @@ def _search(settings: dict) -> str:
 def differences(lines: Lines) -> str:
     """One row per maze and method beside two levels: what these reach more and save on the same ways, by seeds and by ways.
 
-    Over seeds the interval is of what was learned, on these ways; over ways, of the means over these seeds. Of two levels that were
-    measured under several settings those count that were measured on most.
+    Over seeds the interval is of what was learned, on these ways; over ways, of the means over these seeds. Of two levels the
+    best search counts, of one level each is a row.
     """
     rows = []
     for (task,), cells in group(lines, "task").items():
         searches = group(cells, "method", "settings")
-        of_two = [cell for (method, _), cell in searches.items() if method == "two_level"]
-        usual = max(of_two, key=lambda cell: sum(len(line["seconds"]) for line in cell), default=[])
+        of_two = best_search([line for line in cells if line["method"] == "two_level"])
         for (method, _), others in searches.items():
-            pairs = [(two, one) for two in usual for one in others if two["seed"] == one["seed"]]
+            pairs = [(two, one) for two in of_two for one in others if two["seed"] == one["seed"]]
             pairs = [(two, one) for two, one in pairs if len(two["seconds"]) == len(one["seconds"])]
             if method in BESIDE and pairs:
                 more = [each_way(two) - each_way(one) for two, one in pairs]
@@ -73,6 +72,16 @@ def differences(lines: Lines) -> str:
         "Seeds × ways",
     ]
     return markdown(headings, sorted(rows)) + provenance(lines)
+
+
+def best_search(lines: Lines) -> Lines:
+    """Of one method in one maze, the lines of the search that went most ways, and of those the one that reached most goals."""
+
+    def merit(cell: Lines) -> tuple[int, int]:
+        seconds = [taken for line in cell for taken in line["seconds"]]
+        return len(seconds), len(seconds) - seconds.count(None)
+
+    return max(group(lines, "settings").values(), key=merit, default=[])
 
 
 def each_way(line: dict) -> np.ndarray:
@@ -93,5 +102,5 @@ def horizons(lines: Lines) -> str:
     rows = []
     for (task, method), cell in group(lines, "task", "method").items():
         errors = [plus_minus([line for line in cell if line["seconds"] == time], "prediction_error") for time in shown]
-        rows.append([task, method, *errors])
-    return markdown(["Maze", "Predicted by", *(f"{time:g} s" for time in shown)], rows) + provenance(lines)
+        rows.append([task, method, *errors, str(len({line["seed"] for line in cell}))])
+    return markdown(["Maze", "Predicted by", *(f"{time:g} s" for time in shown), "Seeds"], rows) + provenance(lines)

@@ -24,14 +24,7 @@ RESULTS = results.RESULTS / "mazes.jsonl"
 REACHED = 0.45  # metres, the environment's own
 TASKS = ("PointMaze_UMaze-v3", "PointMaze_Medium-v3", "PointMaze_Large-v3")
 METHODS = ("one_level", "one_level_critic", "two_level", "simulator")
-UPPER = (
-    "upper_horizon",
-    "upper_samples",
-    "upper_iterations",
-    "replan",
-    "leaps",
-    "reach",
-)  # settings that one level does not have
+UPPER = ("upper_horizon", "upper_samples", "upper_iterations", "replan", "leaps", "reach")  # one level does not have them
 FOREVER = 1_000  # decisions, where the environment sets no limit
 console = Console(markup=False)
 

@@ -36,7 +36,7 @@ HELD_OUT = 30_000  # first seed of evaluation, and of the episodes on which mode
 AHEAD, WINDOWS = 20, 256  # model steps after which open-loop error is measured, and moments it is measured from
 MOMENTS = 32  # from which plans are ranked
 SHOWN = ("return_mean", "effective_rank", "plan_rank_correlation", "open_loop_error")
-console = Console()
+console = Console(markup=False)
 
 
 @dataclass(frozen=True)
@@ -162,8 +162,10 @@ def measure(cell: Cell, seed: int, budget: Budget) -> dict[str, Any]:
 
     held_out = data_of(task, first=HELD_OUT)
     unseen = cell.view.episodes(task, held_out)
-    states = View().episodes(task, held_out)
-    error = probed_error(model, unseen, states) if cell.probed else open_loop_error(model, unseen, cell.compared)
+    if cell.probed:
+        error = probed_error(model, unseen, View().episodes(task, held_out))
+    else:
+        error = open_loop_error(model, unseen, cell.compared)
     return {
         **judge(model, task, environment, unseen, reports[-1], budget),
         "open_loop_error": error,

@@ -161,7 +161,7 @@ def test_every_way_of_learning_from_few_actions_is_a_cell(measured, monkeypatch)
 @pytest.mark.slow
 def test_a_model_with_a_memory_beside_noise_is_trained_and_planned_on(monkeypatch, recorded):
     monkeypatch.setitem(TASKS, TASK.name, replace(TASK, horizon=2))
-    monkeypatch.setattr(model_cells, "data_of", lambda task, count=0: recorded)
+    monkeypatch.setattr(model_cells, "data_of", lambda task, count=0, first=0: recorded)
     monkeypatch.setattr(model_cells, "AHEAD", 3)
     parts = {"latent": 4, "hidden": 8, "head": 8, "expander": 8, "memory": "stack", "history": 2}
     cell = Cell(TASK.name, "stack", "tiny", PRESETS["vicreg"], View(("position",), 2), ("position",), parts)

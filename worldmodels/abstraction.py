@@ -8,7 +8,6 @@ Codes, because they need no second network and bound an action thrice: it carrie
 spell out the next state; which one happened is found exactly, by trying all; and every one of them leads where data have led.
 """
 
-import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,6 +19,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
+from worldmodels import checkpoint
 from worldmodels.data.episode import Episode, Episodes
 from worldmodels.errors import DataError, SpecError
 from worldmodels.jepa import JEPA
@@ -179,20 +179,12 @@ def spec_above(lower: Any, stride: int) -> Spec:
     """What a model sees that stands on `lower`; the environment's name ends in a fingerprint of its weights."""
     below: Spec = lower.spec
     return Spec(
-        f"{below.environment}/every-{stride} of {_fingerprint(lower)}",
+        f"{below.environment}/every-{stride} of {checkpoint.digest(lower)[:8]}",
         ((BELOW, (_size(lower),)),),
         ContinuousAction((), ()),
         below.action_repeat * below.action_block * stride,
         below.seconds_per_step * stride,
     )
-
-
-def _fingerprint(model: Any) -> str:
-    """Of all weights, eight hex digits."""
-    sha = hashlib.sha256()
-    for leaf in jax.tree.leaves(model):
-        sha.update(np.ascontiguousarray(leaf).tobytes())
-    return sha.hexdigest()[:8]
 
 
 def _strided(episode: Episode, latents: np.ndarray, every: int) -> Iterator[Episode]:

@@ -68,9 +68,10 @@ def learn_actions(
     paid = [episode.costs is not None for episode in every]
     if all(paid) or not any(paid):
         return train(model, Episodes(spec, every), settings, **taught)
-    model = train(model, Episodes(spec, tuple(replace(episode, costs=None) for episode in every)), settings, **taught)
+    unpaid = Episodes(spec, tuple(replace(episode, costs=None) for episode in every))
     if not all(paid[: len(episodes)]):
-        return model
+        return train(model, unpaid, settings, **taught)
+    model = train(model, unpaid, settings, **{**taught, "watch": None})  # none to keep before it knows costs
     others = _there(model, tuple(name for name in PARTS if name != "cost_head"))
     return train(model, episodes, replace(settings, frozen=others), **taught)
 

@@ -4,6 +4,7 @@ FOLDER/manifest.json    kind, settings, spec, versions, a checksum per file, nam
 FOLDER/weights/         the arrays by name (orbax, no pickles)
 """
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,14 @@ from worldmodels.manifest import Manifest
 from worldmodels.spec import Spec
 
 WEIGHTS = "weights"
+
+
+def digest(tree: PyTree) -> str:
+    """sha256 of all arrays in `tree`, in their order: models of one make have one digest if their weights are the same."""
+    sha = hashlib.sha256()
+    for leaf in jax.tree.leaves(tree):
+        sha.update(np.ascontiguousarray(leaf).tobytes())
+    return sha.hexdigest()
 
 
 def save(folder: str | Path, kind: str, tree: PyTree, *, settings: Any, spec: Spec, **extra: Any) -> None:

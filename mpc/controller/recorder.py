@@ -8,7 +8,6 @@ Encoding and writing happen in a thread. The loop hands a record over only when 
 process has lost at most one; what the machine had not yet put on the disk when its power failed is lost too.
 """
 
-import hashlib
 import os
 import shutil
 import threading
@@ -23,7 +22,7 @@ import numpy as np
 from mpc import costs
 from mpc.controller import records
 from mpc.errors import LogError
-from worldmodels import manifest
+from worldmodels import checkpoint, manifest
 from worldmodels.files import located
 
 WAIT = 0.002  # seconds that the loop waits for the record before; then this one is dropped, and the status says so
@@ -212,11 +211,7 @@ def cost_kind(cost: Any) -> str:
 
 def weights_checksum(agent: Any) -> str:
     """sha256 of an agent's parameters, its cost's left out."""
-    parts = [getattr(agent, name, None) for name in ("model", "policy", "critic", "continuation", "upper")]
-    sha = hashlib.sha256()
-    for leaf in jax.tree.leaves(parts):
-        sha.update(np.ascontiguousarray(leaf).tobytes())
-    return sha.hexdigest()
+    return checkpoint.digest([getattr(agent, name, None) for name in ("model", "policy", "critic", "continuation", "upper")])
 
 
 def described(planner: Any) -> dict[str, Any]:
