@@ -256,6 +256,8 @@ def bench_doors_command(
     methods: tuple[str, ...] = (),
     seeds: tuple[int, ...] = (1, 2, 3),
     episodes: int = 60,
+    horizon: int = 20,
+    samples: int = 128,
     resume: bool = False,
     picture: bool = False,
     json_file: JSONFile = None,
@@ -263,9 +265,12 @@ def bench_doors_command(
     """A maze whose door is open by chance, into benchmarks/results/mazes.jsonl; needs the mazes extra.
 
     Args:
-        methods: two_level, which plans under chance, two_level_mean, which takes the likeliest for certain, and simulator; all if not given.
+        methods: two_level, which plans under chance, two_level_mean, which takes the likeliest for certain, one_level_critic
+            and simulator; all if not given.
         seeds: of what is learned, which is kept under runs/mazes. The ways to go are the same for all.
         episodes: ways that each method goes.
+        horizon: of one_level_critic.
+        samples: of one_level_critic.
         resume: leave out cells that are in the file.
         picture: draw docs/images/doors.svg of the first seed, and the film doors.gif, and measure nothing.
         json_file: write the new lines there too.
@@ -273,7 +278,8 @@ def bench_doors_command(
     if picture:
         console.print(*draw_doors(seed=seeds[0]), sep="\n")
         return
-    write_lines(json_file, doors.bench_doors(methods, seeds, episodes, resume=resume))
+    one = doors.OneLevel(horizon=horizon, samples=samples)
+    write_lines(json_file, doors.bench_doors(methods, seeds, episodes, resume=resume, one=one))
     console.print(f"the picture: {plot_goals(results.read_lines(mazes.RESULTS))}")
 
 

@@ -1,7 +1,8 @@
 """`sailplan bench doors`: a maze with a door that is open by chance, by two levels, under chance and as if the likeliest were certain.
 
 `two_level` draws what may be seen of the door for each future, and takes the moves that are fewest on average; `two_level_mean` takes the
-likeliest for certain, and is the same in all else. `simulator` is told whether the door is open: the ceiling. Lines go into
+likeliest for certain, and is the same in all else. `one_level_critic` goes by the time to the goal as learned from the same episodes:
+the shortest that the data show, which hopes for chance. `simulator` is told whether the door is open: the ceiling. Lines go into
 benchmarks/results/mazes.jsonl.
 """
 
@@ -21,7 +22,16 @@ import mpc
 import planners
 import worldmodels
 from benchmarks import mazes, results
-from benchmarks.door_rooms import Metres, MovesToGoal, Rooms, count_rooms, likeliest, moves_to, nearest
+from benchmarks.door_rooms import (
+    Metres,
+    MovesToGoal,
+    Rooms,
+    TimeWhateverTheDoor,
+    count_rooms,
+    likeliest,
+    moves_to,
+    nearest,
+)
 from benchmarks.maze_learning import RUNS
 from benchmarks.maze_map import FIRST, Maze, Way, cells, distances_to, look_up, maze_of
 from planners.errors import require_positive
@@ -29,13 +39,14 @@ from worldmodels import manifest
 
 TASK = "PointMaze_Door-v0"
 ID = f"benchmarks.door_maze:{TASK}"
-METHODS = ("two_level", "two_level_mean", "simulator")
+METHODS = ("two_level", "two_level_mean", "one_level_critic", "simulator")
+UPPER = ("stride", "moves", "upper_samples", "upper_iterations", "futures", "replan")  # one level does not have them
 console = Console(markup=False)
 
 
 @dataclass(frozen=True)
 class DoorSettings:
-    """What is learned, and how both methods plan with it.
+    """What is learned, and how two levels plan with it.
 
     Attributes:
       frames: environment steps of pink noise, from starts all over the maze.
@@ -60,27 +71,47 @@ class DoorSettings:
     replan: int = 3
 
 
+@dataclass(frozen=True)
+class OneLevel:
+    """How one level searches, and learns its critic, on what `DoorSettings` learns."""
+
+    horizon: int = 20
+    samples: int = 128
+    iterations: int = 3
+    distance_updates: int = 8_000
+    distance_hidden: int = 256
+
+
 def bench_doors(
-    methods: Sequence[str], seeds: Sequence[int], episodes: int, *, resume: bool, settings: DoorSettings | None = None
+    methods: Sequence[str],
+    seeds: Sequence[int],
+    episodes: int,
+    *,
+    resume: bool,
+    settings: DoorSettings | None = None,
+    one: OneLevel | None = None,
 ) -> list[dict[str, Any]]:
     """Measure every cell; `resume` leaves out those with a line. The simulator knows one seed, 0."""
-    settings, lines = settings or DoorSettings(), []
+    settings, one, lines = settings or DoorSettings(), one or OneLevel(), []
     chosen = results.choose("method", methods, METHODS)
     ways = door_ways(episodes)
     for seed in seeds:
         for method in chosen:
-            key = cell_key(method, seed, episodes, settings)
+            key = cell_key(method, seed, episodes, settings, one)
             again = method == "simulator" and seed != seeds[0]
             if not again and not (resume and results.holds(mazes.RESULTS, key)):
-                lines.append(cell(key, ways, settings))
+                lines.append(cell(key, ways, settings, one))
     return lines
 
 
-def cell_key(method: str, seed: int, episodes: int, settings: DoorSettings) -> dict[str, Any]:
+def cell_key(method: str, seed: int, episodes: int, settings: DoorSettings, one: OneLevel) -> dict[str, Any]:
     """What a line is known by."""
-    simulated = method == "simulator"
-    lower = {name: value for name, value in asdict(mazes.MazePlanning()).items() if name not in mazes.UPPER}
-    how = {"action_repeat": settings.action_repeat} | lower if simulated else asdict(settings)
+    simulated, how = method == "simulator", asdict(settings)
+    if simulated:
+        lower = {name: value for name, value in asdict(mazes.MazePlanning()).items() if name not in mazes.UPPER}
+        how = {"action_repeat": settings.action_repeat} | lower
+    elif method == "one_level_critic":
+        how = {name: value for name, value in how.items() if name not in UPPER} | asdict(one)
     return {
         "benchmark": "mazes",
         "task": TASK,
@@ -91,22 +122,32 @@ def cell_key(method: str, seed: int, episodes: int, settings: DoorSettings) -> d
     }
 
 
-def cell(key: dict[str, Any], ways: list[Way], settings: DoorSettings) -> dict[str, Any]:
+def cell(key: dict[str, Any], ways: list[Way], settings: DoorSettings, one: OneLevel) -> dict[str, Any]:
     """Play all ways by one method and write its line."""
-    simulated = key["method"] == "simulator"
+    method = key["method"]
+    simulated = method == "simulator"
     rooms, minutes = (None, 0.0) if simulated else learned_rooms(key["seed"], settings)
+    critic = None
+    if rooms is not None and method == "one_level_critic":
+        critic, more = learned_critic(key["seed"], rooms, settings, one)
+        minutes += more
     began, times, seconds, opened = time.perf_counter(), [], [], []
     made = mpc.make(ID, action_repeat=settings.action_repeat, privileged=True) if simulated else environment(settings)
     clock = mazes.clock_of(made)
     for way in ways:
         made.reset(way.seed)
         opened.append(is_open(made))
-        agent = told_agent(opened[-1], way, settings) if rooms is None else make_agent(key["method"], rooms, way, settings)
+        if rooms is None:
+            agent = told_agent(opened[-1], way, settings)
+        elif critic is None:
+            agent = make_agent(method, rooms, way, settings)
+        else:
+            agent = one_level_agent(rooms, critic, way, one)
         taken = mazes.play(made, agent, way, times)[0]
         seconds.append(None if taken is None else round(taken * made.spec.seconds_per_step, 3))
     made.close()
     reached = [value for value in seconds if value is not None]
-    console.print(f"{TASK}, seed {key['seed']}, {key['method']}: {len(reached)} of {len(ways)} goals reached", highlight=False)
+    console.print(f"{TASK}, seed {key['seed']}, {method}: {len(reached)} of {len(ways)} goals reached", highlight=False)
     return results.write_line(
         mazes.RESULTS,
         {
@@ -133,10 +174,19 @@ def is_open(made: mpc.Environment) -> bool:
     return bool(made._env.unwrapped.open)  # type: ignore[attr-defined]
 
 
+def watched(seed: int, settings: DoorSettings) -> worldmodels.Episodes:
+    """Episodes of noise; their costs are not looked at."""
+    made = environment(settings)
+    agent = mpc.PinkAgent(made.spec, exponent=settings.exponent, length=64)
+    episodes = mpc.collect(made, frames=settings.frames, seed=100_000 * seed, agent=agent, copies=16)
+    assert isinstance(episodes, worldmodels.Episodes)
+    made.close()
+    return episodes
+
+
 def learned_rooms(seed: int, settings: DoorSettings) -> tuple[Rooms, float]:
     """The lower level and the rooms counted above it, and the minutes that took; read where they were learned before."""
-    digest = hashlib.sha256(json.dumps(asdict(settings), sort_keys=True).encode()).hexdigest()[:8]
-    folder = RUNS / f"{TASK}-{seed}-{digest}"
+    folder = RUNS / f"{TASK}-{seed}-{digest(settings)}"
     maze, _ = door_maps()
     if (folder / "minutes").exists():
         model = worldmodels.load(folder / "model")
@@ -144,11 +194,7 @@ def learned_rooms(seed: int, settings: DoorSettings) -> tuple[Rooms, float]:
             parts = {name: jnp.asarray(kept[name]) for name in kept.files}
         return Rooms(model, stride=settings.stride, **parts), float((folder / "minutes").read_text())
     began = time.perf_counter()
-    made = environment(settings)
-    agent = mpc.PinkAgent(made.spec, exponent=settings.exponent, length=64)
-    episodes = mpc.collect(made, frames=settings.frames, seed=100_000 * seed, agent=agent, copies=16)
-    assert isinstance(episodes, worldmodels.Episodes)
-    made.close()
+    episodes = watched(seed, settings)
     untrained = worldmodels.JEPA(episodes.spec, latent=settings.latent, hidden=settings.hidden, seed=seed)
     training = worldmodels.TrainingSettings(batch=settings.batch)
     model = worldmodels.train(untrained, episodes, training, updates=settings.updates, seed=seed)
@@ -159,6 +205,27 @@ def learned_rooms(seed: int, settings: DoorSettings) -> tuple[Rooms, float]:
     np.savez(folder / "rooms.npz", **{name: getattr(rooms, name) for name in ("middles", "beside", "ways", "odds")})
     manifest.write_aside(folder / "minutes", f"{minutes:.2f}".encode())
     return rooms, minutes
+
+
+def learned_critic(seed: int, rooms: Rooms, settings: DoorSettings, one: OneLevel) -> tuple[mpc.TemporalDistance, float]:
+    """Steps from state to state on the lower level's latents, and the minutes that took; read where it was learned before."""
+    folder = RUNS / f"{TASK}-{seed}-{digest(settings, one.distance_updates, one.distance_hidden)}"
+    if (folder / "minutes").exists():
+        return mpc.load_hierarchy(folder / "critic").distances[0], float((folder / "minutes").read_text())
+    began = time.perf_counter()
+    how = mpc.DistanceSettings(updates=one.distance_updates, batch=2 * settings.batch, hidden=one.distance_hidden)
+    critic = mpc.learn_distance(rooms.lower, watched(seed, settings), how, seed=seed)
+    minutes = (time.perf_counter() - began) / 60
+    folder.mkdir(parents=True, exist_ok=True)
+    mpc.save_hierarchy(mpc.Hierarchy(rooms.lower, (), (critic,)), folder / "critic")
+    manifest.write_aside(folder / "minutes", f"{minutes:.2f}".encode())
+    return critic, minutes
+
+
+def digest(settings: DoorSettings, *more: int) -> str:
+    """Names the folder of what was learned so."""
+    said = json.dumps([asdict(settings), *more], sort_keys=True)
+    return hashlib.sha256(said.encode()).hexdigest()[:8]
 
 
 def door_maps() -> tuple[Maze, Maze]:
@@ -214,6 +281,16 @@ def make_agent(method: str, rooms: Rooms, way: Way, settings: DoorSettings) -> m
     lower = planners.ICEM(2 * settings.stride, samples=settings.samples, iterations=settings.iterations, elites=elites, keep=4)
     planner = mpc.HierarchicalPlanner((lower, upper), replan=(settings.replan,))
     return mpc.HierarchicalAgent(rooms.lower, cost, planner, futures=settings.futures, upper=(believed,), distances=(Metres(),))
+
+
+def one_level_agent(rooms: Rooms, critic: mpc.TemporalDistance, way: Way, one: OneLevel) -> mpc.PlanningAgent:
+    """Who plays by the time to the goal of `way`, at rest there, whatever is known of the door then."""
+    known = jnp.array([[-1.0], [0.0], [1.0]])
+    there = jnp.asarray(np.concatenate([way.goal, np.zeros(2)]), jnp.float32)
+    cost = TimeWhateverTheDoor(critic, {"observation": jnp.tile(there, (len(known), 1)), "door": known})
+    elites = max(4, one.samples // 8)
+    planner = planners.ICEM(one.horizon, samples=one.samples, iterations=one.iterations, elites=elites, keep=4)
+    return mpc.PlanningAgent(rooms.lower, cost, planner)
 
 
 def told_agent(is_open: bool, way: Way, settings: DoorSettings) -> mpc.PlanningAgent:

@@ -129,8 +129,9 @@ def test_every_method_plays_and_both_levels_are_learned_once(monkeypatch, tmp_pa
     monkeypatch.setattr(mazes, "RESULTS", tmp_path / "mazes.jsonl")
     monkeypatch.setattr(doors, "RUNS", tmp_path)
     settings = replace(doors.DoorSettings(), frames=4_000, updates=4, batch=8, latent=8, hidden=16, samples=16, iterations=1)
-    lines = doors.bench_doors([], [1], 1, resume=False, settings=settings)
+    one = doors.OneLevel(horizon=4, samples=16, iterations=1, distance_updates=4, distance_hidden=8)
+    lines = doors.bench_doors([], [1], 1, resume=False, settings=settings, one=one)
     assert [line["method"] for line in lines] == list(doors.METHODS) and len(lines[0]["open"]) == 1
     assert lines[-1]["success_rate"] == 1.0  # the simulator is told the way
     assert len(list(tmp_path.glob("PointMaze_Door-v0-1-*/model/manifest.json"))) == 1
-    assert doors.bench_doors([], [1], 1, resume=True, settings=settings) == []
+    assert doors.bench_doors([], [1], 1, resume=True, settings=settings, one=one) == []
