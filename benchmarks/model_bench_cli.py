@@ -40,6 +40,7 @@ def bench_objectives_command(
         json_file: write the new lines there too.
     """
     write_lines(json_file, bench_objectives(tasks, methods, budget))
+    plot_returns(read_lines(RESULTS / "objectives.jsonl"), PICTURES / "objectives.svg", by=("method",))
 
 
 def bench_partial_command(
@@ -55,6 +56,7 @@ def bench_partial_command(
         json_file: write the new lines there too.
     """
     write_lines(json_file, bench_partial(methods, budget))
+    plot_returns(read_lines(RESULTS / "partial.jsonl"), PICTURES / "partial.svg", by=("method",))
 
 
 def bench_distractors_command(
@@ -76,6 +78,7 @@ def bench_distractors_command(
         json_file: write the new lines there too.
     """
     write_lines(json_file, bench_distractors(tasks, methods, amounts, widths, budget))
+    plot_returns(read_lines(RESULTS / "distractors.jsonl"), PICTURES / "distractors.svg", by=("method", "condition"))
 
 
 def bench_action_free_command(

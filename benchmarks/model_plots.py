@@ -1,6 +1,6 @@
 """The pictures of the benchmarks that train a model a cell: what z's capacity does, and returns side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,22 +35,22 @@ def plot_futures(lines: Sequence[dict], folder: Path = PICTURES) -> Path:
     return path
 
 
-def plot_returns(lines: Sequence[dict], path: Path) -> Path:
-    """A panel a task, a bar a method, with 95 % intervals; `path` is replaced whole."""
+def plot_returns(lines: Sequence[dict], path: Path, by: Sequence[str] = ("condition",)) -> Path:
+    """A panel a task, a bar for all lines with the same fields `by`, with 95 % intervals; `path` is replaced whole."""
     tasks = group(lines, "task")
+    rows = max(len(group(part, *by)) for part in tasks.values())
     with drawing() as make_figure:
-        figure = make_figure(figsize=(4.5 * len(tasks), 2.0), layout="constrained")
+        figure = make_figure(figsize=(4.5 * len(tasks), 1.1 + 0.3 * rows), layout="constrained")
         for axes, ((task,), part) in zip(figure.subplots(1, len(tasks), squeeze=False).flat, tasks.items(), strict=True):
-            _draw_bars(axes, part)
+            _draw_bars(axes, group(part, *by))
             axes.set_title(short(task), fontsize=9)
         write(figure, path)
     return path
 
 
-def _draw_bars(axes: Any, lines: Sequence[dict]) -> None:
-    cells = group(lines, "condition")
+def _draw_bars(axes: Any, cells: Mapping[tuple[str, ...], Sequence[dict]]) -> None:
     found = [mean_and_interval(cell, "return_mean") for cell in cells.values()]
-    names = [condition for (condition,) in cells]
+    names = [", ".join(fields) for fields in cells]
     axes.barh(names, [mean for mean, _ in found], height=0.6, color=COLOURS["blue"])
     axes.errorbar(
         [mean for mean, _ in found], names, xerr=[interval or 0.0 for _, interval in found], fmt="none",

@@ -359,3 +359,4 @@ def test_returns_are_bars_by_condition(tmp_path):
     text = model_tables.pixels(lines)
     assert "| pixels | 64 × 64 pixels | 630 ± 20 | 90 % |" in text and "| state | state | 700 ± 20 | 100 % |" in text
     assert "64 × 64 pixels" in plot_returns(lines, tmp_path / "pixels.svg").read_text()
+    assert "pixels, 64 × 64 pixels" in plot_returns(lines, tmp_path / "both.svg", by=("method", "condition")).read_text()
