@@ -1,5 +1,6 @@
 """`sailplan bench pixels`: models of 64 × 64 pictures, which see nothing else, beside models of the state, on the same episodes.
 
+`wind` sees leaves in the wind behind the body, which say nothing and cannot be predicted: a distractor for pictures.
 One picture hides all velocities, so the model of pictures stacks the last three. It reads out no quantities; plans are made by the
 learned cost alone, as on the state, and open-loop error is that of a linear probe for both.
 """
@@ -17,6 +18,7 @@ RECORDED = 12  # episodes of each kind: 24,000 frames
 METHODS: dict[str, tuple[str, View, dict[str, Any]]] = {
     "state": ("state", View(), {}),
     "pixels": ("64 × 64 pixels", View(observe=("pixels",)), {"memory": "stack", "history": 3}),
+    "wind": ("leaves in the wind", View(observe=("pixels",), wind=True), {"memory": "stack", "history": 3}),
 }
 
 

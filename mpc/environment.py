@@ -164,16 +164,26 @@ class Environment:
             step, self._step = self._step, None
             raise EnvironmentFaultError(f"{self.spec.environment}: step {step} raised {error!r}.") from error
 
-    def render(self, width: int = 320, height: int = 240) -> np.ndarray:
-        """The present moment as uint8 [height, width, 3]; `RenderingError` where nothing can be drawn."""
+    def render(self, width: int = 320, height: int = 240, behind: np.ndarray | None = None) -> np.ndarray:
+        """The present moment as uint8 [height, width, 3]; `RenderingError` where nothing can be drawn.
+
+        Args:
+          behind: uint8 [height, width, 3], seen in the place of the sky and of all planes. MuJoCo's environments alone can do that.
+        """
+        if behind is not None and (behind.shape != (height, width, 3) or behind.dtype != np.uint8):
+            raise RenderingError(
+                f"behind={behind.dtype} {behind.shape}: expected a picture as large as the frame, uint8 ({height}, {width}, 3)."
+            )
         physics = self.mujoco()
         if physics is None:
+            if behind is not None:
+                raise RenderingError(f"{self.spec.environment} does not run on MuJoCo: leave out behind.")
             return self._render_without_mujoco(width, height)
         if self._camera is None or not self._camera.fits(physics[0], width, height):
             if self._camera is not None:
                 self._camera.close()
             self._camera = Camera(physics[0], width, height)
-        return self._camera.take(physics[1])
+        return self._camera.take(physics[1], behind)
 
     def mujoco(self) -> tuple[mujoco.MjModel, mujoco.MjData] | None:
         """The live model and data (ask again after each reset), or None for an environment without MuJoCo."""

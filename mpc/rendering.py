@@ -81,14 +81,25 @@ class Camera:
         """Whether this camera was made for that model and size."""
         return self._model is model and self._size == (width, height)
 
-    def take(self, data: mujoco.MjData) -> np.ndarray:
-        """One frame, uint8 [height, width, 3]; `RenderingError` if it shows nothing at all."""
+    def take(self, data: mujoco.MjData, behind: np.ndarray | None = None) -> np.ndarray:
+        """One frame, uint8 [height, width, 3]; `RenderingError` if it shows nothing at all.
+
+        Args:
+          behind: uint8 [height, width, 3], seen in the place of the sky and of all planes.
+        """
         width, height = self._size
-        frame = np.empty((height, width, 3), np.uint8)
+        frame, depth = np.empty((height, width, 3), np.uint8), np.empty((height, width), np.float32)
         self._context.make_current()
         mujoco.mjv_updateScene(self._model, data, self._option, None, self._view, mujoco.mjtCatBit.mjCAT_ALL.value, self._scene)
+        self._scene.flags[mujoco.mjtRndFlag.mjRND_SKYBOX] = behind is None
+        if behind is not None:
+            for geom in self._scene.geoms[: self._scene.ngeom]:
+                if geom.type == mujoco.mjtGeom.mjGEOM_PLANE.value:
+                    geom.type = mujoco.mjtGeom.mjGEOM_NONE.value
         mujoco.mjr_render(self._rectangle, self._scene, self._drawing)
-        mujoco.mjr_readPixels(frame, None, self._rectangle, self._drawing)
+        mujoco.mjr_readPixels(frame, depth, self._rectangle, self._drawing)
+        if behind is not None:
+            frame = np.where((depth == depth.max())[..., None], behind[::-1], frame)
         if frame.size > 3 and frame.min() == frame.max():
             raise RenderingError(
                 f"the frame of {width} × {height} pixels holds one value, {frame.min()}, everywhere. Expected a picture. "

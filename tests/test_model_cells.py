@@ -47,8 +47,9 @@ def test_distractors_are_noise_beside_the_state_and_the_same_live_and_recorded(r
 
 
 @pytest.mark.skipif(mpc.rendering_backend() is None, reason="no rendering backend")
-def test_pictures_of_what_was_recorded_are_those_that_are_seen_live(recorded):
-    view = View(observe=("pixels",))
+@pytest.mark.parametrize("wind", [False, True])
+def test_pictures_of_what_was_recorded_are_those_that_are_seen_live(recorded, wind):
+    view = View(observe=("pixels",), wind=wind)
     seen, environment = view.episodes(TASK, recorded), view.environment(TASK)
     np.testing.assert_array_equal(seen[0].actions, recorded[0].actions)
     np.testing.assert_allclose(seen[0].costs, recorded[0].costs, atol=1e-6)
@@ -145,7 +146,11 @@ def test_distractors_and_objectives_have_their_cells_in_files_of_their_own(measu
 
 def test_pixels_are_cells_beside_the_state(measured):
     lines = pixels.bench_pixels(["cartpole-swingup"], (), Budget(batch=24))
-    assert [(line["method"], line["settings"].get("memory")) for line in lines] == [("state", None), ("pixels", "stack")]
+    assert [(line["method"], line["settings"].get("memory")) for line in lines] == [
+        ("state", None),
+        ("pixels", "stack"),
+        ("wind", "stack"),
+    ]
     assert pixels.bench_pixels(["cartpole-swingup"], (), Budget(batch=24)) == []
 
 

@@ -53,6 +53,25 @@ def test_a_frame_without_variance_is_refused():
 
 
 @needs_backend
+def test_a_picture_behind_the_body_takes_the_place_of_sky_and_ground():
+    environment = make("dm_control/cartpole-swingup-v0")
+    environment.reset(0)
+    plain, behind = environment.render(64, 64), np.zeros((64, 64, 3), np.uint8)
+    behind[:32], behind[32:] = (200, 0, 0), (0, 0, 200)
+    shown = environment.render(64, 64, behind)
+    away = (shown == behind).all(-1)
+    assert 0.9 < away.mean() < 1 and away[:8].all() and away[-4:].all()  # the cart and pole are what is left
+    assert shown[~away].mean(0)[0] > shown[~away].mean(0)[2]  # orange, as they are without it
+    np.testing.assert_array_equal(environment.render(64, 64), plain)
+    with pytest.raises(RenderingError, match="uint8"):
+        environment.render(64, 48, behind)
+    pendulum = make("Pendulum-v1")
+    pendulum.reset(0)
+    with pytest.raises(RenderingError, match="MuJoCo"):
+        pendulum.render(64, 64, behind)
+
+
+@needs_backend
 def test_record_films_the_episode_again():
     environment = make("InvertedPendulum-v5")
     frames = record(environment, np.full((500, 1), 3.0), 1, width=32, height=24)
