@@ -256,10 +256,9 @@ def bench_doors_command(
     methods: tuple[str, ...] = (),
     seeds: tuple[int, ...] = (1, 2, 3),
     episodes: int = 60,
-    horizon: int = 20,
-    samples: int = 128,
     resume: bool = False,
     picture: bool = False,
+    one: tyro.conf.OmitArgPrefixes[doors.OneLevel] = doors.OneLevel(),  # noqa: B008
     json_file: JSONFile = None,
 ) -> None:
     """A maze whose door is open by chance, into benchmarks/results/mazes.jsonl; needs the mazes extra.
@@ -269,16 +268,14 @@ def bench_doors_command(
             and simulator; all if not given.
         seeds: of what is learned, which is kept under runs/mazes. The ways to go are the same for all.
         episodes: ways that each method goes.
-        horizon: of one_level_critic.
-        samples: of one_level_critic.
         resume: leave out cells that are in the file.
         picture: draw docs/images/doors.svg of the first seed, and the film doors.gif, and measure nothing.
+        one: how one_level_critic plans and learns.
         json_file: write the new lines there too.
     """
     if picture:
         console.print(*draw_doors(seed=seeds[0]), sep="\n")
         return
-    one = doors.OneLevel(horizon=horizon, samples=samples)
     write_lines(json_file, doors.bench_doors(methods, seeds, episodes, resume=resume, one=one))
     console.print(f"the picture: {plot_goals(results.read_lines(mazes.RESULTS))}")
 

@@ -6,6 +6,7 @@ from benchmarks.table_text import Lines, group, markdown, mean_and_interval, num
 
 BESIDE = ("one_level", "one_level_critic", "two_level_mean")
 """What two levels are held against."""
+USUAL = 8_000  # updates of a distance in time
 
 
 def mazes(lines: Lines) -> str:
@@ -39,6 +40,7 @@ def _search(settings: dict) -> str:
     searches += [] if upper is None else [(upper, settings["upper_samples"], settings["upper_iterations"])]
     words = [" × ".join(map(str, search)) for search in searches]
     words += ["no Leaps"] if settings.get("leaps") == 0 else []
+    words += [f"{settings['distance_updates']:,} updates"] if settings.get("distance_updates", USUAL) != USUAL else []
     words += [f"reach {settings['reach']:g}"] if settings.get("reach") is not None else []
     return ", ".join(words)
 
