@@ -100,7 +100,7 @@ def test_a_collapse_is_noticed_and_the_term_to_raise_is_named():
     with pytest.warns(worldmodels.CollapseWarning, match=r"by update \d+.*Raise the weight 'variance' \(now 0\)"):
         reports = train(PRESETS["vicreg"]._replace(objective=objective), 800)
     found = Recipe(**{name: jnp.asarray(value) for name, value in reports[-1].recipe.items()})
-    assert collapsed(found)
+    assert collapsed(found, "none")
     with pytest.raises(worldmodels.CollapseError, match="variance"):
         sound_alarm(found, objective, "none", 800, "stop")
     with pytest.raises(worldmodels.CollapseError, match="covariance"):
@@ -108,7 +108,11 @@ def test_a_collapse_is_noticed_and_the_term_to_raise_is_named():
     with pytest.raises(worldmodels.CollapseError, match="no term against it"):
         sound_alarm(found, PRESETS["teacher"].objective, "none", 800, "stop")
     sound_alarm(found, objective, "none", 800, "ignore")
-    assert not collapsed(found._replace(observed_rank=jnp.ones(())))  # a world of one dimension
+    wide = found._replace(spread=jnp.ones(()))
+    assert not collapsed(wide._replace(observed_rank=jnp.ones(())), "none")  # a world of one dimension
+    several = wide._replace(effective_rank=jnp.full((), 2.0))  # where many components share what little is left
+    assert not collapsed(several, "none") and collapsed(several._replace(spread=jnp.full((), 0.05)), "none")
+    assert not collapsed(several._replace(spread=jnp.full((), 0.05)), "simplex")
 
 
 @pytest.mark.slow

@@ -71,9 +71,10 @@ def recipe(views: Views) -> Recipe:
     )
 
 
-def collapsed(found: Recipe) -> bool:
-    """Whether the latents use hardly a direction, or hardly differ."""
-    return not float(found.effective_rank) >= min(COLLAPSED, SHARE * float(found.observed_rank))
+def collapsed(found: Recipe, norm: str) -> bool:
+    """Whether the latents use hardly a direction, or hardly differ: on average by less than counts as lost (`norms.FLOORS`)."""
+    several = float(found.effective_rank) >= min(COLLAPSED, SHARE * float(found.observed_rank))
+    return not (several and float(found.spread) >= FLOORS[norm])
 
 
 def sound_alarm(found: Recipe, objective: Objective, norm: str, updates: int, reaction: OnCollapse) -> None:

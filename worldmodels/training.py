@@ -206,7 +206,7 @@ def advance(
             rate = rates[index], rates[index + 1]
             state, terms, found, skipped = _advance(state, buffer, rate, subkey, settings=settings, count=chunk)
             _warn_of_skipped(int(skipped), chunk, int(state.updates))
-            low = low + 1 if collapsed(found) and "encoder" not in settings.frozen else 0
+            low = low + 1 if collapsed(found, state.model.settings.norm) and "encoder" not in settings.frozen else 0
             if low == ALARMING:
                 sound_alarm(found, settings.objective, state.model.settings.norm, int(state.updates), settings.on_collapse)
             if progress is not None:
