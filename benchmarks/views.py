@@ -32,9 +32,8 @@ class View:
 
     def environment(self, task: Task) -> Any:
         """The task's environment, so seen."""
-        made = mpc.make(task.environment, action_repeat=ACTION_REPEAT, observe=self.observe)
-        if self.wind:
-            return Windy(made)
+        made: Any = mpc.make(task.environment, action_repeat=ACTION_REPEAT, observe=self.observe)
+        made = Windy(made) if self.wind else made
         return Distracted(made, self.distractors) if self.distractors else made
 
     def episodes(self, task: Task, recorded: Iterable[Episode]) -> Episodes:
@@ -56,7 +55,7 @@ class View:
 class Distracted:
     """An `mpc.Environment` that shows `size` components of noise too; the same ones in the same episode."""
 
-    def __init__(self, environment: mpc.Environment, size: int):
+    def __init__(self, environment: Any, size: int):
         self.environment, self.size = environment, size
         shown = (*environment.spec.observation, (DISTRACTORS, (size,)))
         self.spec = replace(environment.spec, observation=shown, units=(*environment.spec.units, (DISTRACTORS, "")))

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mpc.environment import Environment
 
 LIBRARIES = {"egl": ("EGL", "GL"), "osmesa": ("OSMesa",)}
+FAR = 1.0  # depth of a pixel at which nothing was drawn
 INSTALL = "Install libegl1 and libgl1 (or libosmesa6) with your system's package manager; everything but video works without."
 
 
@@ -88,7 +89,8 @@ class Camera:
           behind: uint8 [height, width, 3], seen in the place of the sky and of all planes.
         """
         width, height = self._size
-        frame, depth = np.empty((height, width, 3), np.uint8), np.empty((height, width), np.float32)
+        frame = np.empty((height, width, 3), np.uint8)
+        depth = None if behind is None else np.empty((height, width), np.float32)
         self._context.make_current()
         mujoco.mjv_updateScene(self._model, data, self._option, None, self._view, mujoco.mjtCatBit.mjCAT_ALL.value, self._scene)
         self._scene.flags[mujoco.mjtRndFlag.mjRND_SKYBOX] = behind is None
@@ -98,8 +100,8 @@ class Camera:
                     geom.type = mujoco.mjtGeom.mjGEOM_NONE.value
         mujoco.mjr_render(self._rectangle, self._scene, self._drawing)
         mujoco.mjr_readPixels(frame, depth, self._rectangle, self._drawing)
-        if behind is not None:
-            frame = np.where((depth == depth.max())[..., None], behind[::-1], frame)
+        if behind is not None and depth is not None:
+            frame = np.where((depth == FAR)[..., None], behind[::-1], frame)
         if frame.size > 3 and frame.min() == frame.max():
             raise RenderingError(
                 f"the frame of {width} × {height} pixels holds one value, {frame.min()}, everywhere. Expected a picture. "

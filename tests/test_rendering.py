@@ -72,6 +72,20 @@ def test_a_picture_behind_the_body_takes_the_place_of_sky_and_ground():
 
 
 @needs_backend
+def test_a_body_that_fills_the_frame_hides_the_picture_behind_it():
+    wall = "<geom type='box' size='9 .1 9' rgba='0 1 0 1'/>"
+    camera = "<camera pos='0 -3 0' xyaxes='1 0 0 0 0 1'/>"
+    model = mujoco.MjModel.from_xml_string(
+        f"<mujoco><worldbody><light pos='0 -3 2'/>{camera}<body pos='2 0 2' euler='0 0 20'>{wall}</body></worldbody></mujoco>"
+    )
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
+    camera = Camera(model, 16, 16)
+    shown = camera.take(data, np.full((16, 16, 3), (255, 0, 255), np.uint8))
+    np.testing.assert_array_equal(shown, camera.take(data))
+
+
+@needs_backend
 def test_record_films_the_episode_again():
     environment = make("InvertedPendulum-v5")
     frames = record(environment, np.full((500, 1), 3.0), 1, width=32, height=24)
