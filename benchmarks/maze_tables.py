@@ -2,11 +2,11 @@
 
 import numpy as np
 
+from benchmarks.maze_learning import MazeLearning
 from benchmarks.table_text import Lines, group, markdown, mean_and_interval, number, plus_minus, provenance
 
 BESIDE = ("one_level", "one_level_critic", "two_level_mean")
 """What two levels are held against."""
-USUAL = 8_000  # updates of a distance in time
 
 
 def mazes(lines: Lines) -> str:
@@ -38,9 +38,9 @@ def _search(settings: dict) -> str:
     upper = settings.get("upper_horizon", settings.get("moves")) if "stride" in settings else None
     searches = [(settings["horizon"] if upper is None else 2 * settings["stride"], settings["samples"], settings["iterations"])]
     searches += [] if upper is None else [(upper, settings["upper_samples"], settings["upper_iterations"])]
-    words = [" × ".join(map(str, search)) for search in searches]
+    words, usual = [" × ".join(map(str, search)) for search in searches], MazeLearning.distance_updates
     words += ["no Leaps"] if settings.get("leaps") == 0 else []
-    words += [f"{settings['distance_updates']:,} updates"] if settings.get("distance_updates", USUAL) != USUAL else []
+    words += [f"{settings['distance_updates']:,} updates"] if settings.get("distance_updates", usual) != usual else []
     words += [f"reach {settings['reach']:g}"] if settings.get("reach") is not None else []
     return ", ".join(words)
 

@@ -136,28 +136,28 @@ def clock_of(made: mpc.Environment) -> float:
     return round((made.decisions_per_episode or FOREVER) * made.spec.seconds_per_step, 3)
 
 
-def searching(horizon: int, planning: MazePlanning) -> planners.ICEM:
+def searching(horizon: int, samples: int, iterations: int) -> planners.ICEM:
     """The search for actions, of one level and of the lower of two."""
-    return planners.ICEM(
-        horizon, samples=planning.samples, iterations=planning.iterations, elites=max(4, planning.samples // 8), keep=4
-    )
+    return planners.ICEM(horizon, samples=samples, iterations=iterations, elites=max(4, samples // 8), keep=4)
 
 
 def make_agent(method: str, hierarchy: mpc.Hierarchy, way: Way, planning: MazePlanning) -> mpc.PlanningAgent:
     """Who plays, towards the goal of `way`, at rest there."""
     shown = {"observation": jnp.asarray(np.concatenate([way.goal, np.zeros(2)]), jnp.float32)}
     if method == "one_level":
-        return mpc.PlanningAgent(hierarchy.model, mpc.goal(shown), searching(planning.horizon, planning))
+        return mpc.PlanningAgent(
+            hierarchy.model, mpc.goal(shown), searching(planning.horizon, planning.samples, planning.iterations)
+        )
     if method == "one_level_critic":
         cost = mpc.TimeToGoal(hierarchy.distances[0], shown)
-        return mpc.PlanningAgent(hierarchy.model, cost, searching(planning.horizon, planning))
+        return mpc.PlanningAgent(hierarchy.model, cost, searching(planning.horizon, planning.samples, planning.iterations))
     upper = planners.CategoricalCEM(
         planning.upper_horizon,
         samples=planning.upper_samples,
         iterations=planning.upper_iterations,
         elites=planning.upper_samples // 12,
     )
-    lower = searching(2 * hierarchy.upper[0].stride, planning)
+    lower = searching(2 * hierarchy.upper[0].stride, planning.samples, planning.iterations)
     planner = mpc.HierarchicalPlanner((lower, upper), replan=(planning.replan,))
     critic = hierarchy.distances[1]
     leaps = mpc.Leaps(critic, hierarchy.upper[0].stride)
@@ -176,7 +176,7 @@ def corridor(readout, action, step, distances, centre):
 def simulated_agent(made: mpc.Environment, maze: Maze, way: Way, planning: MazePlanning) -> mpc.PlanningAgent:
     """The ceiling: one level on the true physics, that is told how far it is from everywhere to the goal."""
     cost = mpc.cost(corridor, distances=distances_to(maze, way.goal), centre=maze.centre)
-    return mpc.PlanningAgent(mpc.simulator(made), cost, searching(planning.horizon, planning))
+    return mpc.PlanningAgent(mpc.simulator(made), cost, searching(planning.horizon, planning.samples, planning.iterations))
 
 
 def play(
