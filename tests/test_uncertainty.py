@@ -12,7 +12,7 @@ import planners
 import worldmodels
 from tests import tiny
 from worldmodels import Buffer, Episode, Episodes, SpecError, TrainingSettings
-from worldmodels.latent_variables import CANDIDATES, DENSITY, LATENT_VARIABLES, Quantised, Sparse, information
+from worldmodels.latent_variables import CANDIDATES, DENSITY, LATENT_VARIABLES, Quantised, Sparse, information, posterior
 
 SMALL = {"latent": 8, "hidden": 32, "head": 32, "expander": 32}
 KEY = jax.random.key(0)
@@ -52,10 +52,9 @@ def test_disagreement_is_the_variance_of_the_members(model):
 def test_futures_hold_one_member_each_and_new_codes_in_every_step(model):
     noise = np.asarray(model.draw_noise(40, 6, key=KEY))
     assert noise.shape == (40, 6, 4)
-    np.testing.assert_array_equal(noise[..., :3].sum(-1), 1)
+    assert set(noise[..., :3].argmax(-1).ravel()) == {0, 1, 2}
     assert (noise[:, :, 3] == noise[:, :1, 3]).all()
     assert abs(noise[:, 0, 3].mean() - 0.5) < 1e-6
-    assert len(np.unique(noise[:, :, :3].reshape(-1, 3), axis=0)) == 3
     assert worldmodels.JEPA(tiny.SPEC, **SMALL).draw_noise(40, 6, key=KEY).shape == (1, 6, 0)
 
 
@@ -75,7 +74,11 @@ def test_what_is_drawn_has_the_moments_it_should(name):
     drawn = np.asarray(variable.draw((20_000,), key=KEY))
     assert variable.choices(key=KEY).shape == (2 if isinstance(variable, Quantised) else CANDIDATES, 2)
     if isinstance(variable, Quantised):
-        np.testing.assert_allclose(drawn.mean(0), 0.5, atol=0.02)
+        for odds in ((0.5, 0.5), (0.9, 0.1)):
+            z = np.asarray(variable.of(drawn, jnp.log(jnp.array(odds))))
+            np.testing.assert_array_equal(z.sum(-1), 1)
+            np.testing.assert_allclose(z.mean(0), odds, atol=0.02)
+        np.testing.assert_array_equal(variable.of(jnp.eye(2), jnp.array([-100.0, 0.0])), np.eye(2))
         return
     np.testing.assert_allclose(drawn.mean(0), 0.0, atol=0.05)
     np.testing.assert_allclose(drawn.var(0), 1.0, atol=0.1)
@@ -84,52 +87,92 @@ def test_what_is_drawn_has_the_moments_it_should(name):
 
 
 def test_information_by_hand():
+    def nats(energies, odds=None):
+        odds = np.full(len(energies), 1 / len(energies)) if odds is None else np.asarray(odds)
+        log_prior = jnp.broadcast_to(jnp.log(odds)[:, None], energies.shape)
+        return information(posterior(energies, log_prior), log_prior)
+
     # Of four candidates one fits far better: ln 4. All fit alike: nothing.
-    np.testing.assert_allclose(information(jnp.array([[1.0], [99], [99], [99]])), np.log(4), rtol=1e-4)
-    np.testing.assert_allclose(information(jnp.full((4, 5), 0.3)), 0.0, atol=1e-5)
+    np.testing.assert_allclose(nats(jnp.array([[1.0], [99], [99], [99]])), np.log(4), rtol=1e-4)
+    np.testing.assert_allclose(nats(jnp.full((4, 5), 0.3)), 0.0, atol=1e-5)
     # Energies 1 and 1 + ln 3 at temperature 1: posterior 3/4 and 1/4.
     entropy = -(0.75 * np.log(0.75) + 0.25 * np.log(0.25))
-    np.testing.assert_allclose(information(jnp.array([[1.0], [1 + np.log(3)]])), np.log(2) - entropy, rtol=1e-4)
+    np.testing.assert_allclose(nats(jnp.array([[1.0], [1 + np.log(3)]])), np.log(2) - entropy, rtol=1e-4)
+    # What was known before is no news, and what was held for unlikely is more.
+    np.testing.assert_allclose(nats(jnp.full((2, 5), 0.3), (0.9, 0.1)), 0.0, atol=1e-5)
+    np.testing.assert_allclose(nats(jnp.array([[99.0], [1.0]]), (0.9, 0.1)), np.log(10), rtol=1e-4)
 
 
-def branching(count=40, length=12):
-    """Each step moves by the action, and by half a metre to a side that a coin decides."""
+def branching(count=40, length=12, calm=-np.inf):
+    """Each step moves by the action, and by half a metre to a side that a coin decides; not where the position is below `calm`."""
     random = np.random.default_rng(0)
     made = []
     for number in range(count):
         actions = random.uniform(-2, 2, (length, 1)).astype(np.float32)
-        steps = 0.1 * actions[:, 0] + 0.5 * random.choice([-1.0, 1.0], length)
-        path = np.concatenate([[0.0], np.cumsum(steps)]).astype(np.float32) + np.float32(random.normal())
+        path = np.full(length + 1, random.normal(), np.float32)
+        for t, side in enumerate(random.choice([-1.0, 1.0], length)):
+            path[t + 1] = path[t] + 0.1 * actions[t, 0] + (0.5 * side if path[t] >= calm else 0.0)
         made.append(Episode({"position": path[:, None]}, actions, (path[:-1] ** 2), False, True, number))
     return Episodes(tiny.POSITION, tuple(made))
 
 
-def moves(settings, futures, updates):
-    """By how much a trained model says the position changes in a step, in each future."""
+def branches(settings, updates, calm=-np.inf):
+    """A model trained on `branching` episodes, and the nats that its z carries."""
     model = worldmodels.JEPA(tiny.POSITION, **SMALL, **settings)
     reports = []
     training = TrainingSettings(batch=64, length=2, learning_rate=3e-3)
-    model = worldmodels.train(model, branching(), training, updates=updates, progress=reports.append)
-    latent = model.start({"position": np.zeros(1, np.float32)})
+    model = worldmodels.train(model, branching(calm=calm), training, updates=updates, progress=reports.append)
+    return model, reports[-1].recipe["information_z"]
+
+
+def moves(model, futures, position=0.0):
+    """By how much it says the position changes in a step, in each future."""
+    latent = model.start({"position": np.full(1, position, np.float32)})
     noise = model.draw_noise(futures, 1, key=KEY)[:, 0]
     following = jax.vmap(lambda z: model.predict(latent, jnp.zeros(1), z))(noise)
-    return np.asarray(model.readout(following)["position"])[:, 0], reports[-1].recipe["information_z"]
+    return np.asarray(model.readout(following)["position"])[:, 0] - position
 
 
 @pytest.mark.slow
 def test_a_deterministic_model_averages_two_branches():
-    certain, nothing = moves({}, 1, 1000)
-    assert abs(certain[0]) < 0.25
+    model, nothing = branches({}, 1000)
+    assert abs(moves(model, 1)[0]) < 0.25
     assert nothing == 0
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["gaussian", "quantised"])
 def test_futures_cover_both_branches(kind):
-    several, nats = moves({"noise": kind, "noise_size": 2}, 32, 1000)
+    model, nats = branches({"noise": kind, "noise_size": 2}, 1000)
+    several = moves(model, 32)
     assert (several > 0.35).mean() > 0.15
     assert (several < -0.35).mean() > 0.15
     assert 0.3 < nats < np.log(2 if kind == "quantised" else CANDIDATES) + 1e-3
+
+
+@pytest.mark.slow
+def test_codes_are_drawn_where_something_is_open():
+    model, nats = branches({"noise": "quantised", "noise_size": 2}, 1000, calm=0.5)
+    open_, calm = moves(model, 32, 1.0), moves(model, 32, -1.5)
+    assert (open_ > 0.3).mean() > 0.15 and (open_ < -0.3).mean() > 0.15
+    assert calm.std() < 0.1 * open_.std() and 0 < nats < 0.6 * np.log(2)
+
+
+def test_the_nats_of_z_teach_the_prior_alone(model):
+    from flax import nnx
+
+    from worldmodels.losses import losses
+
+    window = Buffer.from_episodes(tiny.episodes(), 3).sample(16, 3, key=KEY)
+    graph, params, rest = nnx.split(model, nnx.Param, ...)
+    settings = TrainingSettings(batch=16, length=3)
+
+    def gradient(name):
+        return jax.jit(jax.grad(lambda p: losses(nnx.merge(graph, p, rest), settings, window, key=KEY)[name]))(params)
+
+    reached = {name: any(abs(leaf).max() > 0 for leaf in jax.tree.leaves(part)) for name, part in gradient("prior").items()}
+    assert [name for name, moved in reached.items() if moved] == ["prior"]
+    assert not any(abs(leaf).max() > 0 for leaf in jax.tree.leaves(gradient("prediction")["prior"]))
 
 
 def test_gradients_reach_every_member_and_what_is_averaged_is_the_same(model):

@@ -4,6 +4,7 @@ LeCun 2022, section 4.3-4.5: an encoder s = Enc(x), a predictor s' = Pred(s, a, 
 agrees with the encoding of what was observed, and kept from collapsing by regularisation.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -124,6 +125,8 @@ class JEPA(Uncertain, nnx.Module):
         self.cost_head = MLP(s.latent + actions, (s.head,), 1, output_scale=0.1, rngs=rngs)
         translated = s.actions == "translated"
         self.translator = MLP(s.latent + actions, (s.head,), s.noise_size, rngs=rngs) if translated else None
+        coded = s.noise == "quantised" and s.actions == "given"
+        self.prior = MLP(s.latent + actions, (s.head,), s.noise_size, output_scale=0.1, rngs=rngs) if coded else None
 
     @property
     def action_size(self) -> int:
@@ -155,7 +158,10 @@ class JEPA(Uncertain, nnx.Module):
             raise SpecError(f"noise of shape {noise.shape}: expected [{self.noise_size}]. Draw it with model.draw_noise(...).")
         ensemble = self.settings.members > 1
         z, member = (noise[..., :-1], noise[..., -1].astype(jnp.int32)) if ensemble else (noise, None)
-        following = self.following(self.features(latent), action, z, member)
+        state, variable = self.features(latent), self.latent_variable
+        if variable is not None:
+            z = variable.of(z, self.log_prior(state, action, variable.size))
+        following = self.following(state, action, z, member)
         return latent._replace(state=following) if isinstance(latent, Remembered) else following
 
     def following(
@@ -170,6 +176,12 @@ class JEPA(Uncertain, nnx.Module):
             inputs = z if self.settings.actions == "latent" else jnp.concatenate([self.action_vector(action), z], -1)
         change = predictor(jnp.concatenate([state, inputs], -1))
         return NORMS[self.settings.norm](state + change if self.residual else change)
+
+    def log_prior(self, state: Float[Array, "*B D"], action: Array, candidates: int) -> Float[Array, "*B K"]:
+        """How likely each of the candidates for z is, before what follows is seen: by the prior where z is a code, otherwise alike."""
+        if self.prior is None:
+            return jnp.full((*state.shape[:-1], candidates), -math.log(candidates))
+        return jax.nn.log_softmax(self.prior(self._with_action(state, action)))
 
     def features(self, latent: Any) -> Float[Array, "*B D"]:
         return latent.state if isinstance(latent, Remembered) else latent

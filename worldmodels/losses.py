@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from worldmodels.data.windows import Window
 from worldmodels.jepa import JEPA
-from worldmodels.latent_variables import information
+from worldmodels.latent_variables import information, posterior
 from worldmodels.objectives.objective import Objective, Views
 
 NO_HEADS: Mapping[str, Any] = {}
@@ -30,7 +30,9 @@ def rollout(
 ) -> tuple[Float[Array, "B K D"], Float[Array, ""]]:
     """Features predicted open loop along actions [B, K, ...], and the nats of z in a step.
 
-    z is the one under which each prediction comes closest to its target. In an ensemble of E each member predicts B / E windows.
+    z is the one under which each prediction comes closest to its target, however unlikely the prior holds it to be: a prior that had a
+    say from the start would leave one code before the others have come to mean something. In an ensemble of E each member predicts
+    B / E windows.
     """
     members = model.settings.members
     if members == 1:
@@ -54,7 +56,8 @@ def _rollout(model: JEPA, first: Array, actions: Array, targets: Array, member: 
             choices = variable.choices(key=key)
             tried = jax.vmap(lambda z: model.following(state, action, z, member))(choices)
             energies = jax.lax.stop_gradient(((tried - target) ** 2).mean(-1))
-            z, nats = choices[jnp.argmin(energies, axis=0)], information(energies)
+            prior = jnp.moveaxis(model.log_prior(jax.lax.stop_gradient(state), action, len(choices)), -1, 0)
+            z, nats = choices[jnp.argmin(energies, axis=0)], information(posterior(energies, prior), prior)
         following = model.following(state, action, z, member)
         return following, (following, nats)
 
@@ -100,7 +103,10 @@ def losses(
 
 
 def head_losses(views: Views, window: Window, cost_gradient: float) -> dict[str, Array]:
-    """Readout and cost, from encoded and from predicted latents; only the cost sends a gradient on, in the share `cost_gradient`."""
+    """Readout and cost, from encoded and from predicted latents; only the cost sends a gradient on, in the share `cost_gradient`.
+
+    And the nats of z, where a prior can lower them.
+    """
     model, latents, predicted = views.model, views.latents, views.predicted
     seen = jax.lax.stop_gradient(jnp.concatenate([latents, predicted], 1))
     truth = jnp.concatenate([views.observations, views.observations[:, 1:]], 1)
@@ -110,4 +116,5 @@ def head_losses(views: Views, window: Window, cost_gradient: float) -> dict[str,
     before = cost_gradient * before + (1 - cost_gradient) * jax.lax.stop_gradient(before)
     cost = model.cost_head(model._with_action(before, jnp.concatenate([window.actions, window.actions], 1)))
     paid = model.cost_normaliser(jnp.concatenate([window.costs, window.costs], 1)[..., None])
-    return {"readout": readout, "cost": ((cost - paid) ** 2).mean()}
+    prior = {} if model.prior is None else {"prior": views.information_z}
+    return {"readout": readout, "cost": ((cost - paid) ** 2).mean(), **prior}

@@ -124,7 +124,7 @@ def _advance(
     """
     graph, params, rest = nnx.split(state.model, nnx.Param, ...)
     head_graph, head_params, head_rest = nnx.split(state.heads, nnx.Param, ...)
-    weights = {**settings.objective.weights, "readout": 1.0, "cost": 1.0}
+    weights = {**settings.objective.weights, "readout": 1.0, "cost": 1.0, "prior": 1.0}
     momentum = settings.objective.momentum
 
     def slow_copy(teacher):

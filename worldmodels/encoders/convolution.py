@@ -1,5 +1,7 @@
 """A small convolutional network for images."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -7,21 +9,25 @@ from jaxtyping import Array, Float, UInt8
 
 from worldmodels.errors import SpecError
 
-CHANNELS = (16, 32, 32, 32)  # each layer halves height and width
-SMALLEST = 16  # pixels, so that four halvings leave something
+LAYERS = ((32, 4, 4), (32, 3, 2), (32, 3, 2))  # channels, pixels of the kernel's side, and of its stride
+SMALLEST = math.prod(stride for _, _, stride in LAYERS)  # pixels, so that something is left
 
 
 class Convolution(nnx.Module):
-    """Strided 3 × 3 convolutions with SiLU, then a linear layer with LayerNorm."""
+    """Strided convolutions with SiLU, then a linear layer with LayerNorm.
+
+    The first takes patches that do not overlap: on a CPU an update costs less than half of what it does with one more halving layer.
+    """
 
     def __init__(self, shape: tuple[int, ...], outputs: int, *, rngs: nnx.Rngs):
         height, width, channels = shape
         if min(height, width) < SMALLEST:
             raise SpecError(f"an image of shape {shape}: expected at least {SMALLEST} × {SMALLEST} pixels.")
-        widths = (channels, *CHANNELS)
-        self.layers = nnx.List(nnx.Conv(a, b, (3, 3), strides=2, rngs=rngs) for a, b in zip(widths, widths[1:], strict=False))
-        halved = -(-height // SMALLEST) * -(-width // SMALLEST)
-        self.output = nnx.Linear(halved * CHANNELS[-1], outputs, rngs=rngs)
+        self.layers = nnx.List()
+        for more, side, stride in LAYERS:
+            self.layers.append(nnx.Conv(channels, more, (side, side), strides=stride, rngs=rngs))
+            height, width, channels = -(-height // stride), -(-width // stride), more
+        self.output = nnx.Linear(height * width * channels, outputs, rngs=rngs)
         self.norm = nnx.LayerNorm(outputs, rngs=rngs)
 
     def __call__(self, image: UInt8[Array, "*B H W C"]) -> Float[Array, "*B O"]:
