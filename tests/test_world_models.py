@@ -9,7 +9,7 @@ import pytest
 import worldmodels
 from tests import tiny
 from tests.model_list import MODELS
-from worldmodels import Window
+from worldmodels import Buffer, TrainingSettings, Window, training
 
 
 @pytest.fixture(params=MODELS.values(), ids=MODELS.keys(), scope="module")
@@ -67,6 +67,14 @@ def test_windows_are_perceived_as_episodes_are(model):
         np.testing.assert_allclose(model.features(latent), together[0, t], atol=1e-5)
         latent = model.observe(latent, actions[t], moments[t + 1])
     assert model.context < 9
+
+
+def test_the_update_lowers_for_accelerators(model):
+    settings = TrainingSettings(batch=8, length=2)
+    buffer = Buffer.from_episodes(tiny.episodes(model.spec, count=4, length=6), settings.length + model.context)
+    update = jax.jit(lambda state, key: training._advance(state, buffer, (1.0, 1.0), key, settings=settings, count=2))
+    exported = jax.export.export(update, platforms=["cuda", "tpu"])(training.start(model, settings), jax.random.key(0))
+    assert exported.platforms == ("cuda", "tpu")
 
 
 def test_new_weights_do_not_compile_again(model):
