@@ -12,6 +12,8 @@ import worldmodels
 from tests import tiny
 from tests.objective_list import OBJECTIVES
 from worldmodels import SpecError, TrainingSettings, VICReg, training
+from worldmodels.encoders import Drawing
+from worldmodels.encoders.convolution import spread_out
 from worldmodels.losses import losses
 from worldmodels.objectives import PRESETS, InverseDynamics, Mixture, barlow, infonce, reweighted, sigreg, smoothness
 from worldmodels.objectives.objective import relative_error
@@ -75,6 +77,22 @@ def test_the_update_lowers_for_accelerators(case, buffer):
     update = jax.jit(lambda state, buffer, key: training._advance(state, buffer, (1.0, 1.0), key, settings=settings, count=2))
     exported = jax.export.export(update, platforms=["cuda", "tpu"])(state, buffer, jax.random.key(0))
     assert exported.platforms == ("cuda", "tpu")
+
+
+def test_a_point_becomes_a_patch():
+    x = jnp.arange(8.0).reshape(1, 1, 2, 4)
+    np.testing.assert_array_equal(spread_out(x, 2)[0, :, :, 0], [[0, 1, 4, 5], [2, 3, 6, 7]])
+    assert Drawing(5, (24, 20, 3), rngs=nnx.Rngs(0))(jnp.zeros((2, 7, 5))).shape == (2, 7, 24, 20, 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spec", [tiny.PICTURES, tiny.BOTH])
+def test_pictures_are_drawn_from_encoded_and_from_predicted_latents(spec):
+    settings, reports = settings_of(PRESETS["reconstruction"], learning_rate=3e-3), []
+    model = model_of(PRESETS["reconstruction"], spec)
+    worldmodels.train(model, tiny.episodes(spec), settings, updates=300, progress=reports.append)
+    for term in ("reconstruction", "generation"):
+        assert reports[-1].losses[term] < 0.5 * reports[0].losses[term] and reports[-1].losses[term] < 0.5
 
 
 def test_a_weight_that_is_not_there_is_named(case):

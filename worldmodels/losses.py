@@ -82,6 +82,7 @@ def look(
         predicted=predicted,
         slow=jax.lax.stop_gradient(slow),
         observations=model.normaliser(window.observations),
+        frames=window.frames or {},
         actions=window.actions,
         information_z=nats,
         key=key,

@@ -1,4 +1,4 @@
-"""A small convolutional network for images."""
+"""A small convolutional network for images, and one that draws them."""
 
 import math
 
@@ -36,3 +36,31 @@ class Convolution(nnx.Module):
         for layer in self.layers:
             x = jax.nn.silu(layer(x))
         return self.norm(self.output(x.reshape(*batch, -1)))
+
+
+class Drawing(nnx.Module):
+    """An image from a vector, by the strides of `Convolution` backwards: each point becomes a patch (Shi et al. 2016)."""
+
+    def __init__(self, inputs: int, shape: tuple[int, ...], *, rngs: nnx.Rngs):
+        self.shape = shape
+        self.corner = tuple(-(-side // SMALLEST) for side in shape[:2])
+        channels = LAYERS[-1][0]
+        self.input = nnx.Linear(inputs, math.prod(self.corner) * channels, rngs=rngs)
+        self.layers = nnx.List()
+        for fewer, (_, _, stride) in zip((*(layer[0] for layer in LAYERS[-2::-1]), shape[-1]), LAYERS[::-1], strict=True):
+            self.layers.append(nnx.Linear(channels, stride**2 * fewer, rngs=rngs))
+            channels = fewer
+
+    def __call__(self, vector: Float[Array, "*B I"]) -> Float[Array, "*B H W C"]:
+        x = jnp.reshape(self.input(vector), (-1, *self.corner, LAYERS[-1][0]))
+        for layer, (_, _, stride) in zip(self.layers, LAYERS[::-1], strict=True):
+            x = spread_out(layer(jax.nn.silu(x)), stride)
+        height, width, _ = self.shape
+        return jnp.reshape(x[:, :height, :width], (*vector.shape[:-1], *self.shape))
+
+
+def spread_out(x: Float[Array, "N H W I"], stride: int) -> Float[Array, "N H2 W2 C"]:
+    """Every point as a patch of stride × stride points, with as many channels fewer."""
+    count, height, width, _ = x.shape
+    patches = jnp.reshape(x, (count, height, width, stride, stride, -1))
+    return jnp.reshape(jnp.transpose(patches, (0, 1, 3, 2, 4, 5)), (count, height * stride, width * stride, -1))

@@ -26,6 +26,7 @@ class Views(NamedTuple):
       predicted: [B, K, D], of the moments after the first.
       slow: [B, K+1, D], encoded by the teacher, or by the model itself where there is none; no gradient.
       observations: [B, K+1, O], normalised.
+      frames: images by name, [B, K+1, height, width, channels], uint8.
       actions: [B, K, A] normalised, or integers [B, K].
       information_z: nats a step in the latent variable, 0 for a deterministic model.
       key: for terms that draw something anew in every update.
@@ -37,6 +38,7 @@ class Views(NamedTuple):
     predicted: Float[Array, "B K D"]
     slow: Float[Array, "B K+1 D"]
     observations: Float[Array, "B K+1 O"]
+    frames: Mapping[str, Array]
     actions: Array
     information_z: Float[Array, ""]
     key: Array

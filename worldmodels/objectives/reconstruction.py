@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from worldmodels.encoders import Drawing
 from worldmodels.networks import MLP
 from worldmodels.objectives.objective import RANK, SPREAD, Views, Weighted, relative_error, squared_error
 
@@ -18,7 +20,7 @@ class Reconstruction(Weighted):
     than the windows that are learned from. The gradient goes both ways; the decoder holds off a collapse.
 
     Attributes:
-      reconstruction: squared error of observations, normalised, decoded from their own latents.
+      reconstruction: squared error of observations, normalised, decoded from their own latents; each image counts as one number does.
       generation: of those that follow, decoded from predicted latents.
       consistency: error of predicted latents, relative to the spread of encoded ones.
     """
@@ -29,13 +31,28 @@ class Reconstruction(Weighted):
     guards: ClassVar = {SPREAD: "reconstruction", RANK: "reconstruction"}
 
     def heads(self, model: Any, rngs: nnx.Rngs) -> dict[str, nnx.Module]:
-        s = model.settings
-        return {"decoder": MLP(s.latent, (s.hidden, s.hidden), model.spec.size, rngs=rngs)}
+        s, shapes = model.settings, dict(model.spec.observation)
+        heads: dict[str, nnx.Module] = {name: Drawing(s.latent, shapes[name], rngs=rngs) for name in model.spec.images}
+        if model.spec.size:
+            heads["decoder"] = MLP(s.latent, (s.hidden, s.hidden), model.spec.size, rngs=rngs)
+        return heads
 
     def terms(self, views: Views) -> dict[str, Float[Array, ""]]:
-        decoder = views.heads["decoder"]
         return {
-            "reconstruction": squared_error(decoder(views.latents), views.observations),
-            "generation": squared_error(decoder(views.predicted), views.observations[:, 1:]),
+            "reconstruction": drawn(views, views.latents, 0),
+            "generation": drawn(views, views.predicted, 1),
             "consistency": relative_error(views.predicted, views.targets),
         }
+
+
+def drawn(views: Views, latents: Float[Array, "B K D"], after: int) -> Float[Array, ""]:
+    """Error of what is decoded from latents of the moments `after` the first; of images in what sets them apart from the mean one."""
+    error = jnp.zeros(())
+    if "decoder" in views.heads:
+        error += squared_error(views.heads["decoder"](latents), views.observations[:, after:])
+    for name, frames in views.frames.items():
+        pictures = frames.astype(jnp.float32) / 255.0
+        apart = (pictures - pictures.mean((0, 1)))[:, after:]
+        picture = views.heads[name](latents)
+        error += relative_error(*(jnp.reshape(x, (*x.shape[:2], -1)) for x in (picture, apart)))
+    return error
