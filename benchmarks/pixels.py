@@ -1,7 +1,7 @@
 """`sailplan bench pixels`: models of 64 × 64 pictures, which see nothing else, beside models of the state, on the same episodes.
 
 `wind` sees leaves in the wind behind the body, which say nothing and cannot be predicted: a distractor for pictures.
-One picture hides all velocities, so the model of pictures stacks the last three. It reads out no quantities; plans are made by the
+`reconstruction` and `reconstruction-wind` draw what they see, with as large an encoder. One picture hides all velocities, so the model of pictures stacks the last three. It reads out no quantities; plans are made by the
 learned cost alone, as on the state, and open-loop error is that of a linear probe for both.
 """
 
@@ -15,10 +15,14 @@ from benchmarks.views import View
 from worldmodels.objectives import PRESETS
 
 RECORDED = 12  # episodes of each kind: 24,000 frames
-METHODS: dict[str, tuple[str, View, dict[str, Any]]] = {
-    "state": ("state", View(), {}),
-    "pixels": ("64 × 64 pixels", View(observe=("pixels",)), {"memory": "stack", "history": 3}),
-    "wind": ("leaves in the wind", View(observe=("pixels",), wind=True), {"memory": "stack", "history": 3}),
+STACKED = {"memory": "stack", "history": 3}
+PIXELS, WIND = View(observe=("pixels",)), View(observe=("pixels",), wind=True)
+METHODS: dict[str, tuple[str, str, View, dict[str, Any]]] = {
+    "state": ("vicreg", "state", View(), {}),
+    "pixels": ("vicreg", "64 × 64 pixels", PIXELS, STACKED),
+    "wind": ("vicreg", "leaves in the wind", WIND, STACKED),
+    "reconstruction": ("reconstruction", "64 × 64 pixels", PIXELS, STACKED),
+    "reconstruction-wind": ("reconstruction", "leaves in the wind", WIND, STACKED),
 }
 
 
@@ -27,6 +31,6 @@ def bench_pixels(tasks: Sequence[str], methods: Sequence[str], budget: Budget) -
     cells = []
     for task in choose("task", tasks, TASKS):
         for method in choose("method", methods, METHODS):
-            condition, view, parts = METHODS[method]
-            cells.append(Cell(task, method, condition, PRESETS["vicreg"], view, parts=parts, recorded=RECORDED, probed=True))
+            preset, condition, view, parts = METHODS[method]
+            cells.append(Cell(task, method, condition, PRESETS[preset], view, parts=parts, recorded=RECORDED, probed=True))
     return measure_cells("pixels", cells, budget)
