@@ -125,7 +125,7 @@ def bench_pixels_command(
 
     Args:
         tasks: cartpole-swingup, reacher-easy, cheetah-run.
-        methods: state, pixels, wind (leaves in the wind behind the body); all if not given.
+        methods: state, pixels, wind (leaves in the wind behind the body), reconstruction, reconstruction-wind; all if not given.
         budget: what a cell costs.
         json_file: write the new lines there too.
     """

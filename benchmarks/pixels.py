@@ -1,8 +1,9 @@
 """`sailplan bench pixels`: models of 64 × 64 pictures, which see nothing else, beside models of the state, on the same episodes.
 
 `wind` sees leaves in the wind behind the body, which say nothing and cannot be predicted: a distractor for pictures.
-`reconstruction` and `reconstruction-wind` draw what they see, with as large an encoder. One picture hides all velocities, so the model of pictures stacks the last three. It reads out no quantities; plans are made by the
-learned cost alone, as on the state, and open-loop error is that of a linear probe for both.
+`reconstruction` and `reconstruction-wind` draw what they see, with as large an encoder. One picture hides all velocities, so models of
+pictures stack the last three. They read out no quantities; plans are made by the learned cost alone, as on the state, and open-loop
+error is that of a linear probe for both.
 """
 
 from collections.abc import Sequence

@@ -150,6 +150,8 @@ def test_pixels_are_cells_beside_the_state(measured):
         ("state", None),
         ("pixels", "stack"),
         ("wind", "stack"),
+        ("reconstruction", "stack"),
+        ("reconstruction-wind", "stack"),
     ]
     assert pixels.bench_pixels(["cartpole-swingup"], (), Budget(batch=24)) == []
 
