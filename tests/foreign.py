@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from worldmodels.data import Dataset
 from worldmodels.data.episode import Episode, Episodes
 from worldmodels.spec import ContinuousAction, Spec
 
@@ -148,3 +149,29 @@ def _png(frame: np.ndarray) -> bytes:
 
 def _last(length: int) -> np.ndarray:
     return np.arange(length) == length - 1
+
+
+def own(folder: Path, episodes: Episodes) -> Path:
+    """Write them as a dataset of ours."""
+    with Dataset.create(folder, episodes.spec) as dataset:
+        for episode in episodes:
+            dataset.append(episode)
+    return folder
+
+
+def edit(path: Path, number: int, **changed: np.ndarray | None) -> Path:
+    """Replace datasets (None removes) of one robomimic episode."""
+    import h5py
+
+    with h5py.File(path, "a") as file:
+        group = file[f"data/demo_{number}"]
+        for name, array in changed.items():
+            name = name.replace("__", "/")
+            if name in group:
+                del group[name]
+            if array is not None:
+                group[name] = array
+    return path
+
+
+CAMERA, PLAIN = episodes(), episodes(camera=False)

@@ -1,0 +1,247 @@
+"""Other people's formats: whatever is wrong with a file is named, and nothing of it is dropped without a word."""
+
+import contextlib
+import dataclasses
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests import foreign
+from worldmodels.data import Dataset
+from worldmodels.data.formats import Reading, convert, open_source, verify
+from worldmodels.errors import DataError
+from worldmodels.spec import DiscreteAction
+
+h5py = pytest.importorskip("h5py")
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
+minari = pytest.importorskip("minari")
+pytest.importorskip("av")
+
+CAMERA, PLAIN = foreign.CAMERA, foreign.PLAIN
+
+
+BLACK = CAMERA[1].observations["camera"][:-1].copy()
+BLACK[2] = 0
+BAD = {
+    "mixed shapes": ({"obs__state": np.zeros((5, 4)), "next_obs__state": np.zeros((5, 4))}, r"observations\[state\] has shape"),
+    "a missing observation": ({"obs__state": None, "next_obs__state": None}, r"observations \['state'\] are missing"),
+    "text": (
+        {"obs__state": np.full((5, 3), b"x"), "next_obs__state": np.full((5, 3), b"x")},
+        r"observations\[state\] has dtype",
+    ),
+    "float frames": (
+        {"obs__camera": np.ones((5, 8, 8, 3), np.float32), "next_obs__camera": np.ones((5, 8, 8, 3), np.float32)},
+        r"observations\[camera\] has dtype float32, expected frames of uint8",
+    ),
+    "a missing frame": ({"obs__camera": BLACK[:3]}, r"observations\[camera\] has 4 frames, expected 6: frames are missing"),
+    "a black frame": ({"obs__camera": BLACK}, r"observations\[camera\] frame 2 is of one colour"),
+    "an action outside": ({"actions": np.full((5, 2), 1.5)}, "actions leave .* first at step 0"),
+    "no actions": ({"actions": None}, "actions are missing or empty.*--action-free"),
+    "empty actions": ({"actions": np.zeros((5, 0))}, "actions are missing or empty"),
+    "a NaN": ({"rewards": np.array([0, 0, np.nan, 0, 0])}, "costs holds a NaN or an infinity, first at step 2"),
+    "too few rewards": ({"rewards": np.zeros(3)}, "3 rewards for 5 actions: expected as many"),
+    "too many rewards": ({"rewards": np.zeros(7)}, "7 rewards for 5 actions: expected as many"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_is_bad_is_named_and_skipped_only_when_asked(tmp_path, case):
+    changed, message = BAD[case]
+    path = foreign.edit(foreign.write_robomimic(tmp_path / "lift.hdf5", CAMERA), 1, **changed)
+    source = open_source(path)
+    with pytest.raises(DataError, match=rf"lift\.hdf5: demo_1: .*{message}.*--skip-bad"):
+        convert(source, tmp_path / "strict")
+    report = convert(source, tmp_path / "lenient", skip_bad=True)
+    assert list(report.bad) == ["demo_1"]
+    assert (report.episodes, report.decisions) == (2, 10)
+    assert [e.seed for e in Dataset.open(tmp_path / "lenient")] == [0, 2]
+    assert verify(source).bad == report.bad
+
+
+@pytest.mark.parametrize("column", ["rewards", "observations", "actions"])
+def test_rows_of_one_table_beyond_the_last_end_are_refused(tmp_path, column):
+    path = foreign.write_d4rl(tmp_path / "hopper.hdf5", PLAIN)
+    with h5py.File(path, "a") as file:
+        array = file[column][:]
+        del file[column]
+        file[column] = np.concatenate([array, array[:2]])
+    with pytest.raises(DataError, match=rf"hopper\.hdf5: {column} has 17 rows, expected 15"):
+        open_source(path)
+
+
+def test_an_empty_column_of_rewards_is_said(tmp_path):
+    for number, one in enumerate(CAMERA):
+        changed = {"next.reward": pa.nulls(len(one) + 1)} if number else {}
+        pq.write_table(foreign.lerobot_table(number, one, **changed), tmp_path / f"{number}.parquet")
+    source = open_source(tmp_path)
+    assert "next.reward is empty in 2 of 3 episodes, which have no costs by it." in source.notes
+    assert [source.read(name).costs is None for name in source.names] == [False, True, True]
+    reward = dict.fromkeys(["next.reward", "reward"], pa.nulls(5)) | {"reward": np.arange(5.0)}
+    pq.write_table(foreign.lerobot_table(0, CAMERA[0], **reward), tmp_path / "0.parquet")
+    np.testing.assert_array_equal(open_source(tmp_path).read("episode 0").costs, [0, -1, -2, -3])
+
+
+def test_the_odd_one_out_may_be_the_first(tmp_path):
+    """The shape is that of most episodes, so that one bad one is left out and not all the others."""
+    odd = np.zeros((4, 4))
+    path = foreign.edit(foreign.write_robomimic(tmp_path / "lift.hdf5", CAMERA), 0, obs__state=odd, next_obs__state=odd)
+    source = open_source(path)
+    assert source.spec.observation == (("camera", (8, 8, 3)), ("state", (3,)))
+    report = verify(source)
+    assert list(report.bad) == ["demo_0"]
+    assert "observations[state] has shape (5, 4), expected (5, 3)" in report.bad["demo_0"]
+    foreign.write_lerobot(tmp_path / "arm", CAMERA)
+    table = foreign.lerobot_table(0, CAMERA[0], **{"observation.state": [[1.0, 2.0]] * 5})
+    pq.write_table(table, tmp_path / "arm/data/chunk-000/episode_000000.parquet")
+    source = open_source(tmp_path / "arm")
+    assert dict(source.spec.observation) == {"state": (3,), "camera": (8, 8, 3), "film": (8, 8, 3)}
+    assert list(verify(source).bad) == ["episode 0"]
+
+
+def test_discrete_actions_are_as_many_as_any_episode_shows(tmp_path):
+    given = [np.arange(len(one)) % (2 + index) for index, one in enumerate(CAMERA)]  # 2, 3 and 4 of them
+    path = foreign.write_robomimic(tmp_path / "lift.hdf5", CAMERA)
+    for number, actions in enumerate(given):
+        foreign.edit(path, number, actions=actions)
+    (tmp_path / "arm").mkdir()
+    for number, actions in enumerate(given):
+        table = foreign.lerobot_table(number, CAMERA[number], action=np.pad(actions, (0, 1)))
+        pq.write_table(table, tmp_path / f"arm/{number}.parquet")
+    for where in (path, tmp_path / "arm"):
+        source = open_source(where)
+        assert source.spec.action == DiscreteAction(4)
+        assert any("4 is assumed" in note for note in source.notes)
+        assert not any("[-1, 1]" in note for note in source.notes)
+        for name, actions in zip(source.names, given, strict=True):
+            np.testing.assert_array_equal(source.read(name).actions, actions)
+        stated = open_source(where, Reading(high=(5.0,)))
+        assert stated.spec.action == DiscreteAction(6)
+        assert not any("assumed" in note for note in stated.notes)
+
+
+LEROBOT = {
+    "a gap": ({"frame_index": np.array([0, 1, 2, 4, 5, 6])}, "frame_index goes from 2 to 4: frames are missing"),
+    "ragged": ({"observation.state": [[1.0]] * 5 + [[1.0, 2.0]]}, r"observations\[state\] has rows of different lengths"),
+    "empty actions": ({"action": pa.nulls(6)}, "actions are missing or empty"),
+    "a hole": ({"action": [[0.0, 0.0]] * 5 + [None]}, "action is empty in 1 of 6 rows"),
+}
+
+
+@pytest.mark.parametrize("case", LEROBOT)
+def test_bad_rows_of_a_table(tmp_path, case):
+    changed, message = LEROBOT[case]
+    foreign.write_lerobot(tmp_path, CAMERA)
+    table = foreign.lerobot_table(1, CAMERA[1], **changed)
+    pq.write_table(table, tmp_path / "data/chunk-000/episode_000001.parquet")
+    source = open_source(tmp_path)
+    with pytest.raises(DataError, match=f"episode 1: {message}"):
+        source.read("episode 1")
+    assert list(verify(source).bad) == ["episode 1"]
+
+
+def test_films_too_short_missing_or_damaged(tmp_path):
+    source = open_source(foreign.write_lerobot(tmp_path, CAMERA))
+    film = tmp_path / "videos/observation.film/episode_000001.mp4"
+    foreign.write_film(film, CAMERA[1].observations["camera"][:4])
+    with pytest.raises(DataError, match=r"episode 1: observations\[film\] has 4 frames in .*, expected 6: frames are missing"):
+        source.read("episode 1")
+    film.write_bytes(film.read_bytes()[:200])
+    with pytest.raises(DataError, match=r"episode 1: observations\[film\] in .* is damaged"):
+        source.read("episode 1")
+    film.unlink()
+    with pytest.raises(DataError, match=r"episode 1: observations\[film\] is in .*, which is missing"):
+        source.read("episode 1")
+
+
+def test_a_frame_missing_within_a_film_is_not_filled_with_the_next(tmp_path):
+    folder = foreign.write_lerobot(tmp_path / "v3", CAMERA, 3)
+    pictures = np.concatenate([one.observations["camera"] for one in CAMERA])
+    kept = [index for index in range(len(pictures)) if index != 7]  # episode 1 begins at frame 5
+    foreign.write_film(folder / "videos/observation.film/chunk-000/file-000.mp4", pictures[kept], kept)
+    source = open_source(folder)
+    with pytest.raises(DataError, match=r"episode 1: observations\[film\] has frame 2 at second 0\.8 .*, expected 0\.7"):
+        source.read("episode 1")
+    assert list(verify(source).bad) == ["episode 1"]
+
+
+@pytest.mark.parametrize(
+    ("times", "message"),
+    [
+        ([0, 1, 3, 4, 5, 6], r"has frame 2 at second 0\.3 of .*, expected 0\.2: frames are missing"),
+        ([1, 2, 3, 4, 5, 6], r"has frame 0 at second 0\.1 of .*, expected 0"),
+        ([0, 1, 2, 3, 4, 5, 6], "has more than 6 frames"),
+    ],
+)
+def test_a_film_of_one_episode_has_each_frame_at_its_time_and_no_other(tmp_path, times, message):
+    source = open_source(foreign.write_lerobot(tmp_path, CAMERA))
+    pictures = np.resize(CAMERA[1].observations["camera"], (len(times), 8, 8, 3))
+    foreign.write_film(tmp_path / "videos/observation.film/episode_000001.mp4", pictures, times)
+    with pytest.raises(DataError, match=rf"episode 1: observations\[film\] {message}"):
+        source.read("episode 1")
+    assert list(verify(source).bad) == ["episode 1"]
+
+
+def test_our_own_dataset_refuses_another_dtype(tmp_path):
+    episode = CAMERA[1]
+    grey = episode.observations | {"camera": episode.observations["camera"].astype(np.float32)}
+    with Dataset.open(foreign.own(tmp_path / "own", CAMERA), append=True) as dataset:
+        with pytest.raises(DataError, match=r"000003\.npz: observations\[camera\] has dtype float32"):
+            dataset.append(dataclasses.replace(episode, observations=grey))
+        assert len(dataset) == 3
+
+
+def test_what_is_no_dataset(tmp_path):
+    (tmp_path / "notes.txt").write_text("hello")
+    (tmp_path / "empty").mkdir()
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["x"] = np.zeros(3)
+    for name, message in (
+        ("nowhere", "no such file"),
+        ("notes.txt", "no format"),
+        ("empty", "no format"),
+        ("other.h5", "layout"),
+    ):
+        with pytest.raises(DataError, match=message):
+            open_source(tmp_path / name)
+
+
+def test_a_missing_package_is_named(tmp_path, monkeypatch):
+    path = foreign.write_d4rl(tmp_path / "hopper.hdf5", PLAIN)
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(DataError, match=r"needs h5py: pip install 'sailplan\[data\]'"):
+        open_source(path)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A good dataset of each format and the file to damage."""
+    root = tmp_path_factory.mktemp("whole")
+    table = root / "table.parquet"
+    pq.write_table(foreign.lerobot_table(0, CAMERA[0]), table)
+    convert(open_source(foreign.own(root / "own", CAMERA)), root / "arm-v0", "minari")
+    hdf5 = foreign.write_robomimic(root / "lift.hdf5", CAMERA)
+    files = [
+        (table, table),
+        (hdf5, hdf5),
+        *((root / "arm-v0", root / "arm-v0/data" / n) for n in ("main_data.hdf5", "metadata.json")),
+    ]
+    return [(path, file, file.read_bytes()) for path, file in files]
+
+
+@settings(max_examples=60)
+@given(which=st.integers(0, 3), share=st.floats(0, 1), junk=st.binary(max_size=64), cut=st.booleans())
+def test_damaged_files_give_our_error_or_good_episodes(whole, which, share, junk, cut):
+    path, file, content = whole[which]
+    at = int(share * len(content))
+    file.write_bytes(content[:at] + junk + (b"" if cut else content[at + len(junk) :]))
+    try:
+        with contextlib.suppress(DataError):
+            source = open_source(path)
+            report = verify(source)
+            assert report.episodes + len(report.bad) == len(source)
+    finally:
+        file.write_bytes(content)
