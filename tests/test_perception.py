@@ -10,6 +10,7 @@ import mpc
 import worldmodels
 from tests import tiny
 from worldmodels import Buffer, DataError, Episodes, SpecError, TrainingSettings
+from worldmodels.encoders.convolution import patches
 from worldmodels.encoders.memory import Recurrent, Stack
 from worldmodels.losses import rollout
 
@@ -118,6 +119,14 @@ def position_error(spec, *, updates, **settings):
 def test_a_recurrent_memory_finds_the_velocity_that_is_not_observed():
     memoryless = position_error(tiny.POSITION, updates=2000)
     assert position_error(tiny.POSITION, updates=2000, memory="recurrent", history=4) < 0.7 * memoryless
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (24, 20), (17, 33), (16, 16)])
+@pytest.mark.parametrize(("side", "stride"), [(4, 4), (3, 2)])
+def test_patches_are_what_a_convolution_sees(shape, side, stride):
+    image, kernel = (jax.random.normal(jax.random.key(0), size) for size in ((2, *shape, 3), (side, side, 3, 5)))
+    wanted = jax.lax.conv_general_dilated(image, kernel, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    np.testing.assert_allclose(patches(image, side, stride) @ kernel.reshape(-1, 5), wanted, atol=1e-4)
 
 
 @pytest.mark.slow
