@@ -101,7 +101,7 @@ def bench_action_free_command(
 
 def bench_futures_command(
     codes: tuple[int, ...] = (),
-    budget: tyro.conf.OmitArgPrefixes[Budget] = Budget(updates=1_500, episodes=40),  # noqa: B008
+    budget: tyro.conf.OmitArgPrefixes[Budget] = Budget(updates=4_000, episodes=40),  # noqa: B008
     json_file: JSONFile = None,
 ) -> None:
     """A strait where a gust blows from either side, into benchmarks/results/futures.jsonl; cells that are there are left out.
