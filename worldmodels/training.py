@@ -201,8 +201,8 @@ def advance(
     length = settings.length + state.model.context
     with _buffers(episodes, spec, settings.batch * chunk, length, jax.random.fold_in(key, chunks)) as buffers:
         for index, (subkey, buffer) in enumerate(zip(jax.random.split(key, chunks), buffers, strict=False)):
-            if index == 0 and "memory" not in settings.frozen:
-                state = state._replace(model=_with_pace(state.model, buffer, subkey))
+            if index == 0 and "encoder" not in settings.frozen:
+                state = state._replace(model=_having_looked(state.model, buffer, subkey))
             rate = rates[index], rates[index + 1]
             state, terms, found, skipped = _advance(state, buffer, rate, subkey, settings=settings, count=chunk)
             _warn_of_skipped(int(skipped), chunk, int(state.updates))
@@ -261,17 +261,15 @@ def _buffers(
         yield itertools.repeat(Buffer.from_episodes(Episodes(spec, tuple(episodes)), length, capacity=CAPACITY))
 
 
-def _with_pace(model: JEPA, buffer: Buffer, key: Array) -> JEPA:
-    """A copy whose memory knows how much numbers usually change in a moment; pictures are left as they are."""
-    if model.memory is None:
-        return model
+def _having_looked(model: JEPA, buffer: Buffer, key: Array) -> JEPA:
+    """A copy that knows the mean picture and, where it has a memory, how much what it sees usually changes in a moment."""
     model = jax.tree.map(lambda leaf: leaf, model)
-    assert model.memory is not None
     window = buffer.sample(PROBE, 1, key=key)
-    numbers = model._numbers(window.observations)
-    spread = jnp.diff(numbers, axis=1).std((0, 1))
-    pace = model.memory.pace[...].at[: numbers.shape[-1]].set(jnp.where(spread < STILL, 1.0, spread))
-    model.memory.pace[...] = pace
+    for name, eye in model.eyes.items():
+        eye.fit((window.frames or {})[name].reshape(-1, *dict(model.spec.observation)[name]))
+    if model.memory is not None:
+        spread = jnp.diff(model._see(window.observations, window.frames or {}), axis=1).std((0, 1))
+        model.memory.pace[...] = jnp.where(spread < STILL, 1.0, spread)
     return model
 
 

@@ -10,17 +10,21 @@ from jaxtyping import Array, Float, UInt8
 from worldmodels.errors import SpecError
 
 LAYERS = ((32, 4, 4), (32, 3, 2), (32, 3, 2))  # channels, pixels of the kernel's side, and of its stride
+DARK = 1e-3  # spread of pixels, of 1, that counts as none
 SMALLEST = math.prod(stride for _, _, stride in LAYERS)  # pixels, so that something is left
 
 
 class Convolution(nnx.Module):
     """Strided convolutions with SiLU, then a linear layer with LayerNorm.
 
-    Each is a product of matrices: XLA's own convolutions take thirty times as long on a CPU inside of a loop (jax-ml/jax, issue 12868).
+    What sets an image apart from the data's mean one is seen, in units of how far pixels stray from it: a thin body before a large
+    background is as plain as a large one. Each layer is a product of matrices: XLA's own convolutions take thirty times as long on a
+    CPU inside of a loop (jax-ml/jax, issue 12868).
     """
 
     def __init__(self, shape: tuple[int, ...], outputs: int, *, rngs: nnx.Rngs):
         height, width, channels = shape
+        self.mean, self.scale = nnx.Variable(jnp.full(shape, 0.5)), nnx.Variable(jnp.ones(()))
         if min(height, width) < SMALLEST:
             raise SpecError(f"an image of shape {shape}: expected at least {SMALLEST} × {SMALLEST} pixels.")
         self.layers = nnx.List()
@@ -30,9 +34,15 @@ class Convolution(nnx.Module):
         self.output = nnx.Linear(height * width * channels, outputs, rngs=rngs)
         self.norm = nnx.LayerNorm(outputs, rngs=rngs)
 
+    def fit(self, images: UInt8[Array, "N H W C"]) -> None:
+        """Take the mean and the spread of these images for those of the data."""
+        values = images.astype(jnp.float32) / 255.0
+        self.mean[...] = values.mean(0)
+        self.scale[...] = jnp.sqrt(values.var(0).mean() + DARK**2)
+
     def __call__(self, image: UInt8[Array, "*B H W C"]) -> Float[Array, "*B O"]:
         batch, shape = image.shape[:-3], image.shape[-3:]
-        x = jnp.reshape(image, (-1, *shape)).astype(jnp.float32) / 255.0 - 0.5
+        x = (jnp.reshape(image, (-1, *shape)).astype(jnp.float32) / 255.0 - self.mean[...]) / self.scale[...]
         for layer, (_, side, stride) in zip(self.layers, LAYERS, strict=True):
             x = jax.nn.silu(layer(patches(x, side, stride)))
         return self.norm(self.output(x.reshape(*batch, -1)))
