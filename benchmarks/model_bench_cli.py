@@ -118,7 +118,7 @@ def bench_futures_command(
 def bench_pixels_command(
     tasks: tuple[str, ...] = ("cartpole-swingup",),
     methods: tuple[str, ...] = (),
-    budget: tyro.conf.OmitArgPrefixes[Budget] = Budget(batch=64),  # noqa: B008
+    budget: tyro.conf.OmitArgPrefixes[Budget] = Budget(updates=5_000, batch=64),  # noqa: B008
     json_file: JSONFile = None,
 ) -> None:
     """Pictures in the place of the state, into benchmarks/results/pixels.jsonl; cells that are there are left out.

@@ -9,7 +9,7 @@ from flax import nnx
 import mpc
 import worldmodels
 from tests import tiny
-from worldmodels import Buffer, DataError, Episodes, SpecError, TrainingSettings
+from worldmodels import Buffer, DataError, Episodes, SpecError, TrainingSettings, training
 from worldmodels.encoders.convolution import patches
 from worldmodels.encoders.memory import Recurrent, Stack
 from worldmodels.losses import rollout
@@ -87,6 +87,21 @@ def test_training_tells_a_memory_how_much_things_usually_change():
     spread = np.concatenate([episode.observations["position"][:, 0] for episode in data]).std()
     assert float(trained.memory.pace[...][0]) == pytest.approx(usual / spread, rel=0.15)
     assert float(model.memory.pace[...][0]) == 1.0
+
+
+def test_the_mean_picture_is_found_out_once_before_anything_is_learned():
+    data, later = tiny.episodes(tiny.PICTURES, count=8), tiny.episodes(tiny.PICTURES, count=2, seed=5)
+    model, settings = worldmodels.JEPA(tiny.PICTURES, memory="stack", **SMALL), TrainingSettings(batch=8, length=2)
+    state = training.start(model, settings)
+    once = training.advance(state, data, settings, updates=1, key=jax.random.key(0), chunk=1)
+    eye = once.model.eyes["camera"]
+    pictures = np.concatenate([episode.observations["camera"] for episode in data]) / 255
+    np.testing.assert_allclose(eye.mean[...], pictures.mean(0), atol=0.05)
+    np.testing.assert_allclose(eye.scale[...], np.sqrt(pictures.var(0).mean()), rtol=0.1)
+    np.testing.assert_array_equal(model.eyes["camera"].mean[...], 0.5)
+    twice = training.advance(once, later, settings, updates=1, key=jax.random.key(1), chunk=1)
+    np.testing.assert_array_equal(twice.model.eyes["camera"].mean[...], eye.mean[...])
+    np.testing.assert_array_equal(twice.model.memory.pace[...], once.model.memory.pace[...])
 
 
 def test_what_does_not_exist_is_named():

@@ -9,7 +9,7 @@ Of codes a prior, trained beside the predictor, says how likely each is in a sta
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -38,8 +38,8 @@ class LatentVariable(Protocol):
         """The z to choose from."""
         ...
 
-    def of(self, noise: Float[Array, "*B Z"], log_prior: Any) -> Float[Array, "*B Z"]:
-        """z of a noise, where the prior [*B, Z] speaks for each code; any of the choices is a noise that z is sure to be."""
+    def of(self, noise: Float[Array, "*B Z"], log_prior: Float[Array, "*B K"]) -> Float[Array, "*B Z"]:
+        """z of a noise, under the prior over the candidates; any of the choices is a noise that z is sure to be."""
         ...
 
 

@@ -201,7 +201,7 @@ def advance(
     length = settings.length + state.model.context
     with _buffers(episodes, spec, settings.batch * chunk, length, jax.random.fold_in(key, chunks)) as buffers:
         for index, (subkey, buffer) in enumerate(zip(jax.random.split(key, chunks), buffers, strict=False)):
-            if index == 0 and "encoder" not in settings.frozen:
+            if int(state.updates) == 0 and "encoder" not in settings.frozen:
                 state = state._replace(model=_having_looked(state.model, buffer, subkey))
             rate = rates[index], rates[index + 1]
             state, terms, found, skipped = _advance(state, buffer, rate, subkey, settings=settings, count=chunk)
@@ -262,13 +262,19 @@ def _buffers(
 
 
 def _having_looked(model: JEPA, buffer: Buffer, key: Array) -> JEPA:
-    """A copy that knows the mean picture and, where it has a memory, how much what it sees usually changes in a moment."""
+    """A copy that knows the mean picture and, where it has a memory, how much what it sees usually changes in a moment.
+
+    Of pictures that is how they look before anything is learned, so it is found out once.
+    """
+    if model.memory is None and not model.eyes:
+        return model
     model = jax.tree.map(lambda leaf: leaf, model)
     window = buffer.sample(PROBE, 1, key=key)
+    frames = window.frames or {}
     for name, eye in model.eyes.items():
-        eye.fit((window.frames or {})[name].reshape(-1, *dict(model.spec.observation)[name]))
+        eye.fit(jnp.reshape(frames[name], (-1, *frames[name].shape[2:])))
     if model.memory is not None:
-        spread = jnp.diff(model._see(window.observations, window.frames or {}), axis=1).std((0, 1))
+        spread = jnp.diff(model._see(window.observations, frames), axis=1).std((0, 1))
         model.memory.pace[...] = jnp.where(spread < STILL, 1.0, spread)
     return model
 

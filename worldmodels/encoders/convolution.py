@@ -18,8 +18,8 @@ class Convolution(nnx.Module):
     """Strided convolutions with SiLU, then a linear layer with LayerNorm.
 
     What sets an image apart from the data's mean one is seen, in units of how far pixels stray from it: a thin body before a large
-    background is as plain as a large one. Each layer is a product of matrices: XLA's own convolutions take thirty times as long on a
-    CPU inside of a loop (jax-ml/jax, issue 12868).
+    background is as plain as a large one. Each layer is a product of matrices: XLA's own convolutions take many times as long on
+    a CPU inside of a loop (jax-ml/jax, issue 12868).
     """
 
     def __init__(self, shape: tuple[int, ...], outputs: int, *, rngs: nnx.Rngs):

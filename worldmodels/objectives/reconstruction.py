@@ -20,7 +20,7 @@ class Reconstruction(Weighted):
     than the windows that are learned from. The gradient goes both ways; the decoder holds off a collapse.
 
     Attributes:
-      reconstruction: squared error of observations, normalised, decoded from their own latents; each image counts as one number does.
+      reconstruction: squared error of observations, normalised, decoded from their own latents; an image counts as all numbers together do.
       generation: of those that follow, decoded from predicted latents.
       consistency: error of predicted latents, relative to the spread of encoded ones.
     """
@@ -32,20 +32,22 @@ class Reconstruction(Weighted):
 
     def heads(self, model: Any, rngs: nnx.Rngs) -> dict[str, nnx.Module]:
         s, shapes = model.settings, dict(model.spec.observation)
-        heads: dict[str, nnx.Module] = {name: Drawing(s.latent, shapes[name], rngs=rngs) for name in model.spec.images}
+        heads: dict[str, nnx.Module] = {
+            f"{name}_decoder": Drawing(s.latent, shapes[name], rngs=rngs) for name in model.spec.images
+        }
         if model.spec.size:
             heads["decoder"] = MLP(s.latent, (s.hidden, s.hidden), model.spec.size, rngs=rngs)
         return heads
 
     def terms(self, views: Views) -> dict[str, Float[Array, ""]]:
         return {
-            "reconstruction": drawn(views, views.latents, 0),
-            "generation": drawn(views, views.predicted, 1),
+            "reconstruction": decoding_error(views, views.latents, 0),
+            "generation": decoding_error(views, views.predicted, 1),
             "consistency": relative_error(views.predicted, views.targets),
         }
 
 
-def drawn(views: Views, latents: Float[Array, "B K D"], after: int) -> Float[Array, ""]:
+def decoding_error(views: Views, latents: Float[Array, "B K D"], after: int) -> Float[Array, ""]:
     """Error of what is decoded from latents of the moments `after` the first; of images in what sets them apart from the mean one."""
     error = jnp.zeros(())
     if "decoder" in views.heads:
@@ -53,6 +55,6 @@ def drawn(views: Views, latents: Float[Array, "B K D"], after: int) -> Float[Arr
     for name, frames in views.frames.items():
         pictures = frames.astype(jnp.float32) / 255.0
         apart = (pictures - pictures.mean((0, 1)))[:, after:]
-        picture = views.heads[name](latents)
+        picture = views.heads[f"{name}_decoder"](latents)
         error += relative_error(*(jnp.reshape(x, (*x.shape[:2], -1)) for x in (picture, apart)))
     return error
