@@ -181,7 +181,7 @@ def bench_many_tasks_command(
     seeds: tuple[int, ...] = (1,),
     methods: tuple[str, ...] = (),
     frames: int = 100_000,
-    updates: int = 5_000,
+    updates: int = 4_000,
     json_file: JSONFile = None,
 ) -> None:
     """One model a body, learned without reward, on every task of that body, into benchmarks/results/many_tasks.jsonl.

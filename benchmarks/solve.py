@@ -27,7 +27,7 @@ def solve(
     out: Path,
     cost: str = "",
     task: Path | None = None,
-    updates: int = 5_000,
+    updates: int = 4_000,
     episodes: int = 5,
     seed: int = 100,
 ) -> None:

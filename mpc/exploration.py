@@ -47,7 +47,9 @@ class ExplorationSettings:
 
     Attributes:
       seed_frames: acted by pink noise before the first plan; at least one episode.
+      episode_frames: after which the environment is reset, so that the data show many starts (and goals, where it draws them).
       updates: of the model per decision.
+      closing: updates per decision with a falling step size, once all frames are gathered.
       members: of the ensemble.
       latent, hidden: sizes of the model.
       horizon, samples, iterations: of the planner.
@@ -55,7 +57,9 @@ class ExplorationSettings:
     """
 
     seed_frames: int = 2_000
+    episode_frames: int = 250
     updates: float = 1.0
+    closing: float = 0.5
     members: int = 5
     latent: int = 64
     hidden: int = 128
@@ -66,7 +70,9 @@ class ExplorationSettings:
     training: worldmodels.TrainingSettings = worldmodels.TrainingSettings(batch=160, final_rate=1.0)
 
     def __post_init__(self):
-        require_positive(horizon=self.horizon, samples=self.samples, iterations=self.iterations)
+        require_positive(
+            horizon=self.horizon, samples=self.samples, iterations=self.iterations, episode_frames=self.episode_frames
+        )
         if self.members < 2:
             raise LearningError(f"members={self.members}: one predictor does not disagree with itself. Take at least 2.")
         if self.training.batch % self.members:
@@ -113,12 +119,13 @@ def explore(
     if folder.exists() and any(folder.iterdir()):
         raise LearningError(f"{folder} holds something already. Choose another folder.")
     sizes = {"latent": settings.latent, "hidden": settings.hidden, "members": settings.members}
-    state = worldmodels.start(worldmodels.JEPA(spec, seed=seed, **sizes), settings.training, seed=seed)
+    state = worldmodels.start(worldmodels.JEPA(spec, seed=seed, periodic=True, **sizes), settings.training, seed=seed)
     with Dataset.create(folder / "memory", spec, {"agent": "Curiosity", "seed": seed}) as memory:
         while memory.frames < frames:
             number, seeding = len(memory), memory.frames < settings.seed_frames
             agent = PinkAgent(spec) if seeding else _agent(state.model, settings)
-            episode = _watched(environment, agent, seed * 100_000 + number, -(-(frames - memory.frames) // spec.action_repeat))
+            left = min(settings.episode_frames, frames - memory.frames)
+            episode = _watched(environment, agent, seed * 100_000 + number, -(-left // spec.action_repeat))
             novelty = float("nan") if seeding else relative_error(state.model, episode)
             memory.append(episode)
             if memory.frames >= settings.seed_frames or memory.frames >= frames:
@@ -133,6 +140,10 @@ def explore(
                 file.write(json.dumps({**report._asdict(), "novelty": None if np.isnan(novelty) else novelty}) + "\n")
             if progress is not None:
                 progress(report)
+        falling, key = replace(settings.training, final_rate=0.1), jax.random.fold_in(jax.random.key(seed), len(memory))
+        updates = round(settings.closing * memory.decisions)
+        state = worldmodels.advance(state, memory, falling, updates=updates, key=key, chunk=CHUNK)
+        worldmodels.save(state.model, folder / "model")
     return state.model
 
 

@@ -1,9 +1,11 @@
 """A critic and a policy for a new cost, learned in imagination alone: the model is frozen, no environment step is taken.
 
-From states that the data show, the policy acts in the model for a few steps; the critic learns what that costs, the policy to cost
-less (Hafner et al. 2020, Dreamer, section 3; values of an ensemble as in Hansen et al. 2024). The model never saw this cost.
+From states that the data show, the policy acts in the model for a while; the critic learns what that costs, the policy to cost
+less, by the gradient of the cost along its own imagined future (Hafner et al. 2020, Dreamer, section 3; values of an ensemble as in
+Hansen et al. 2024). The model never saw this cost.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -19,13 +21,15 @@ from jaxtyping import Array, Float
 from mpc.costs import OnModel, TaskCost, check
 from mpc.critic import Critic, two_hot
 from mpc.errors import CostError, LearningError
-from mpc.learning.learner import paid_until_the_end, reaction_loss
+from mpc.learning.learner import reaction_loss
 from mpc.policy import Policy
 from planners.errors import require_positive
 from worldmodels.data.episode import Episode
-from worldmodels.data.windows import Window
 from worldmodels.errors import SpecError
 from worldmodels.spec import DiscreteAction, Spec
+
+
+FUTURES = 4
 
 
 @dataclass(frozen=True)
@@ -37,17 +41,19 @@ class ImaginationSettings:
       batch: rollouts an update.
       length: steps of a rollout; beyond, the slow copy of the critic speaks.
       discount: per model step.
+      trace: λ: how much further along the rollout is looked before the critic is believed; 1 is to its end.
       learning_rate: of Adam.
       target_rate: share of the critic that its slow copy takes over at each update.
       entropy: weight of the policy's entropy, where costs to go are in units of their spread.
       hidden: width of critic and policy.
     """
 
-    updates: int = 5_000
-    batch: int = 256
-    length: int = 5
+    updates: int = 4_000
+    batch: int = 32
+    length: int = 32
     discount: float = 0.99
-    learning_rate: float = 5e-4
+    trace: float = 0.95
+    learning_rate: float = 1e-3
     target_rate: float = 0.02
     entropy: float = 1e-3
     hidden: int = 128
@@ -97,7 +103,7 @@ def imagine(
     size = model.features(jax.tree.map(lambda x: x[0], starts)).shape[-1]
     critic, target = (Critic(size, model.spec, hidden=settings.hidden, seed=seed + 1) for _ in range(2))
     policy = Policy(size, model.spec, hidden=settings.hidden, seed=seed + 2)
-    optimizer = optax.adam(settings.learning_rate)
+    optimizer = _optimizer(settings)
     optimizers = tuple(optimizer.init(nnx.split(module, nnx.Param, ...)[1]) for module in (critic, policy))
     state = Imagined(critic, target, policy, optimizers, jnp.ones(()))
     key, chunk = jax.random.key(seed), max(1, min(250, settings.updates))
@@ -129,7 +135,7 @@ def _seen(spec: Spec, episodes: Iterable[Episode]) -> dict[str, np.ndarray]:
 @partial(jax.jit, static_argnames=("settings", "count"))
 def _advance(state: Imagined, model: Any, cost: TaskCost, starts: Any, key: Array, *, settings, count: int):
     """`count` updates; the critic's loss and the costs to go at the end."""
-    optimizer = optax.adam(settings.learning_rate)
+    optimizer = _optimizer(settings)
     parts = [nnx.split(module, nnx.Param, ...) for module in (state.critic, state.target, state.policy)]
     graphs, rests = [part[0] for part in parts], [part[2] for part in parts]
     merged = [
@@ -140,33 +146,41 @@ def _advance(state: Imagined, model: Any, cost: TaskCost, starts: Any, key: Arra
 
     def update(carry, key):
         critic, target, policy, (critic_state, policy_state), spread = carry
-        pick, act, last, react = jax.random.split(key, 4)
+        pick, act, value, react = jax.random.split(key, 4)
         chosen = jax.random.randint(pick, (settings.batch,), 0, available)
         start = jax.tree.map(lambda x: x[chosen], starts)
-        features, actions, costs = rollouts(model, OnModel(model, cost), as_policy(policy), start, settings.length, key=act)
-        end = features[:, -1]
-        to_go = as_target(target)(end, as_policy(policy)(end).sample(key=last)).max(0)
-        window = Window(features, actions, costs, jnp.ones_like(costs))
-        wanted = two_hot(paid_until_the_end(window, to_go, jnp.float32(settings.discount)))
+
+        def acting(params):
+            """The policy's loss, and features, actions and costs to go of what it did."""
+            policy = as_policy(params)
+            features, actions, costs = rollouts(model, OnModel(model, cost), policy, start, settings.length, key=act)
+            beyond = as_target(target)(features[:, 1:], policy(features[:, 1:]).sample(key=value)).max(0)
+            to_go = costs_to_go(costs, beyond, settings.discount, settings.trace)
+            met = jax.lax.stop_gradient(features[:, :-1])
+            if policy.discrete:
+                loss, _ = reaction_loss(
+                    policy, as_critic(critic), met.reshape(-1, met.shape[-1]), spread, settings.entropy, react
+                )
+            else:
+                uncertainty = jnp.log(policy(met).scale).sum(-1).mean()
+                loss = to_go.mean() / spread - settings.entropy * uncertainty
+            return loss, jax.lax.stop_gradient((met, actions, to_go))
+
+        gradients, (met, actions, to_go) = jax.grad(acting, has_aux=True)(policy)
+        step, policy_state = optimizer.update(gradients, policy_state)
+        policy = optax.apply_updates(policy, step)
+        wanted = two_hot(to_go)
 
         def surprise(critic):
-            return -(wanted * jax.nn.log_softmax(as_critic(critic).logits(features[:, :-1], actions))).sum(-1).mean()
+            return -(wanted * jax.nn.log_softmax(as_critic(critic).logits(met, actions))).sum(-1).mean()
 
         loss, gradients = jax.value_and_grad(surprise)(critic)
         step, critic_state = optimizer.update(gradients, critic_state)
         critic = optax.apply_updates(critic, step)
-        met = features[:, ::2].reshape(-1, features.shape[-1])
-
-        def reacting(policy):
-            return reaction_loss(as_policy(policy), as_critic(critic), met, spread, settings.entropy, react)
-
-        gradients, costs_to_go = jax.grad(reacting, has_aux=True)(policy)
-        step, policy_state = optimizer.update(gradients, policy_state)
-        policy = optax.apply_updates(policy, step)
-        low, high = jnp.percentile(costs_to_go, jnp.array([5.0, 95.0]))
+        low, high = jnp.percentile(to_go, jnp.array([5.0, 95.0]))
         spread = 0.99 * spread + 0.01 * jnp.maximum(high - low, 1e-3)
         target = optax.incremental_update(critic, target, settings.target_rate)
-        return (critic, target, policy, (critic_state, policy_state), spread), (loss, costs_to_go.mean())
+        return (critic, target, policy, (critic_state, policy_state), spread), (loss, to_go.mean())
 
     carry = (*(part[1] for part in parts), state.optimizers, state.spread)
     (critic, target, policy, optimizers, spread), (losses, to_go) = jax.lax.scan(update, carry, jax.random.split(key, count))
@@ -174,17 +188,41 @@ def _advance(state: Imagined, model: Any, cost: TaskCost, starts: Any, key: Arra
     return moved, losses[-1], to_go[-1]
 
 
+def _optimizer(settings: ImaginationSettings) -> optax.GradientTransformation:
+    return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(settings.learning_rate))
+
+
+def costs_to_go(costs: Float[Array, "B L"], beyond: Float[Array, "B L"], discount: float, trace: float) -> Float[Array, "B L"]:
+    """λ-returns, in costs: what is paid from each step on, the critic believed a little at each later one (Hafner et al. 2020, equation 6).
+
+    `beyond` is the critic's cost to go from the state that each step leads to.
+    """
+
+    def step(after, inputs):
+        paid, believed = inputs
+        total = paid + discount * ((1 - trace) * believed + trace * after)
+        return total, total
+
+    _, totals = jax.lax.scan(step, beyond[:, -1], (costs.T, beyond.T), reverse=True)
+    return totals.T
+
+
 def rollouts(model: Any, cost: OnModel, policy: Policy, starts: Any, length: int, *, key: Array):
     """Features [B, L+1, D], normalised actions [B, L, A] and costs [B, L] of the policy's samples in the model's imagination.
 
     Every second rollout starts with an action at random, so that the critic knows more than what the policy does anyway
-    (exploring starts: Sutton & Barto 2018, section 5.3).
+    (exploring starts: Sutton & Barto 2018, section 5.3). A few share each future: drawing one for each would copy the weights of
+    its member of an ensemble.
     """
+    batch = jax.tree.leaves(starts)[0].shape[0]
+    futures = math.gcd(batch, FUTURES)
+    future_key, key = jax.random.split(key)
+    noise = model.draw_noise(futures, length, key=future_key)
+    noise = jnp.broadcast_to(noise, (futures, *noise.shape[1:]))  # a deterministic model draws one
 
-    def one(latent, number, key):
-        first_key, future_key, key = jax.random.split(key, 3)
+    def one(latent, number, key, future):
+        first_key, key = jax.random.split(key)
         random = _random_action(model.spec.action, first_key)
-        future = model.draw_noise(1, length, key=future_key)[0]
 
         def step(latent, inputs):
             t, noise, key = inputs
@@ -197,9 +235,12 @@ def rollouts(model: Any, cost: OnModel, policy: Policy, starts: Any, length: int
         last, (features, actions, costs) = jax.lax.scan(step, latent, inputs)
         return jnp.concatenate([features, model.features(last)[None]]), actions, costs
 
-    batch = jax.tree.leaves(starts)[0].shape[0]
-    made = jax.vmap(one)(starts, jnp.arange(batch), jax.random.split(key, batch))
-    return jax.tree.map(jax.lax.stop_gradient, made)
+    def shared(x):
+        return x.reshape(futures, batch // futures, *x.shape[1:])
+
+    each = jax.vmap(jax.vmap(one, in_axes=(0, 0, 0, None)))
+    made = each(*jax.tree.map(shared, (starts, jnp.arange(batch), jax.random.split(key, batch))), noise)
+    return jax.tree.map(lambda x: x.reshape(batch, *x.shape[2:]), made)
 
 
 def _random_action(action: Any, key: Array) -> Array:
