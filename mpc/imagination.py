@@ -28,7 +28,6 @@ from worldmodels.data.episode import Episode
 from worldmodels.errors import SpecError
 from worldmodels.spec import DiscreteAction, Spec
 
-
 FUTURES = 4
 
 
@@ -62,6 +61,8 @@ class ImaginationSettings:
         require_positive(updates=self.updates, batch=self.batch, length=self.length, hidden=self.hidden)
         if not 0 < self.discount < 1:
             raise CostError(f"discount={self.discount}: expected a number between 0 and 1, since imagination never ends.")
+        if not 0 <= self.trace <= 1:
+            raise CostError(f"trace={self.trace}: expected a number from 0, the critic alone, to 1, the rollout to its end.")
 
 
 class Imagined(NamedTuple):

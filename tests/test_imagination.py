@@ -8,7 +8,7 @@ from scipy.linalg import solve_discrete_are
 
 import mpc
 from mpc.errors import CostError, LearningError
-from mpc.imagination import ImaginationSettings, imagine
+from mpc.imagination import ImaginationSettings, costs_to_go, imagine
 from tests import tiny
 from tests.test_agent import true_model
 
@@ -56,9 +56,20 @@ def test_it_reports_and_repeats_itself():
         np.testing.assert_array_equal(a, b)
 
 
+def test_costs_to_go_by_hand():
+    """Two steps that cost 1 and 2, with a critic that says 10 and 20 after them, discounted by one half."""
+    costs, beyond = jnp.array([[1.0, 2.0]]), jnp.array([[10.0, 20.0]])
+    believing = [[1 + 0.5 * 10, 2 + 0.5 * 20]]
+    looking = [[1 + 0.5 * (2 + 0.5 * 20), 2 + 0.5 * 20]]
+    for trace, expected in ((0.0, believing), (1.0, looking), (0.5, np.mean([believing, looking], axis=0))):
+        np.testing.assert_allclose(costs_to_go(costs, beyond, 0.5, trace), expected)
+
+
 def test_what_cannot_be_imagined_is_refused():
     with pytest.raises(CostError, match="discount=1"):
         ImaginationSettings(discount=1.0)
+    with pytest.raises(CostError, match=r"trace=1\.5"):
+        ImaginationSettings(trace=1.5)
     with pytest.raises(CostError, match="previous_action"):
         imagine(true_model(), mpc.smoothness(), tiny.episodes(count=1))
 
