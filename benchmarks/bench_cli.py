@@ -26,6 +26,7 @@ from benchmarks.model_bench_cli import (
 )
 from benchmarks.runtime import bench_runtime
 from benchmarks.surprise import bench_surprise
+from benchmarks.switching import bench_switching
 from benchmarks.training import bench_training
 from benchmarks.video import bench_video
 
@@ -197,6 +198,20 @@ def bench_many_tasks_command(
     write_lines(json_file, bench_many_tasks(bodies, seeds, methods, frames, updates))
 
 
+def bench_switching_command(
+    seeds: tuple[int, ...] = (1,), frames: int = 100_000, updates: int = 4_000, json_file: JSONFile = None
+) -> None:
+    """One walker in one episode, told to stand, to walk and to run, into benchmarks/results/switching.jsonl.
+
+    Args:
+        seeds: of the models, which are bench many-tasks's.
+        frames: explored without reward.
+        updates: of critic and policy in imagination, for each task.
+        json_file: write the lines there too.
+    """
+    write_lines(json_file, bench_switching(seeds, frames, updates))
+
+
 def bench_exploration_command(
     tasks: tuple[str, ...] = ("dm_control/cartpole-swingup-v0", "dm_control/reacher-easy-v0"),
     seeds: tuple[int, ...] = (0, 1),
@@ -312,6 +327,7 @@ Benchmark = (
     | Annotated[None, tyro.conf.subcommand("pixels", constructor=bench_pixels_command)]
     | Annotated[None, tyro.conf.subcommand("exploration", constructor=bench_exploration_command)]
     | Annotated[None, tyro.conf.subcommand("many-tasks", constructor=bench_many_tasks_command)]
+    | Annotated[None, tyro.conf.subcommand("switching", constructor=bench_switching_command)]
     | Annotated[None, tyro.conf.subcommand("video", constructor=bench_video_command)]
     | Annotated[None, tyro.conf.subcommand("mazes", constructor=bench_mazes_command)]
     | Annotated[None, tyro.conf.subcommand("doors", constructor=bench_doors_command)]

@@ -4,6 +4,7 @@ The model explores under runs/many_tasks/; a model that is there is used again. 
 environment rewards, in dm_control's episodes of it. A cell that is in benchmarks/results/many_tasks.jsonl is left out.
 """
 
+import json
 import shutil
 import time
 from collections.abc import Sequence
@@ -71,17 +72,22 @@ def cell(body: str, task: str, method: str, seed: int, frames: int, updates: int
     }
 
 
+def folder(body: str, seed: int, frames: int) -> Path:
+    """Where a body's model, its data, and what was imagined for its tasks are."""
+    return RUNS / f"{body}-{seed}-{frames}"
+
+
 def explored(body: str, seed: int, frames: int) -> tuple[Any, Dataset]:
     """The body's model and what it was learned from; explored now where it is not there, from the beginning if that was cut off."""
-    folder = RUNS / f"{body}-{seed}-{frames}"
-    if not folder.exists():
-        aside = folder.with_name(folder.name + ".aside")
+    run = folder(body, seed, frames)
+    if not run.exists():
+        aside = run.with_name(run.name + ".aside")
         shutil.rmtree(aside, ignore_errors=True)
         environment = mpc.make(f"dm_control/{body}-{BODIES[body][0]}-v0", action_repeat=ACTION_REPEAT)
         console.print(f"{body}, seed {seed}: {frames} frames without reward", highlight=False)
         explore(environment, aside, frames=frames, seed=seed)
-        aside.rename(folder)
-    return worldmodels.load(folder / "model"), Dataset.open(folder / "memory")
+        aside.rename(run)
+    return worldmodels.load(run / "model"), Dataset.open(run / "memory")
 
 
 def task_lines(
@@ -94,7 +100,7 @@ def task_lines(
     spent = 0.0
     if {"planner", "policy"} & set(cells):
         model, dataset = explored(body, seed, frames)
-        learned, spent = imagined(model, dataset, f"{body}.{task}", updates, seed)
+        learned, spent = imagined(folder(body, seed, frames), model, dataset, f"{body}.{task}", updates, seed)
         agents |= learned
     for method, known in cells.items():
         began, played, episodes = time.process_time(), environment, EPISODES
@@ -112,15 +118,34 @@ def task_lines(
     return lines
 
 
-def imagined(model: Any, dataset: Dataset, name: str, updates: int, seed: int) -> tuple[dict[str, Any], float]:
+def imagined(run: Path, model: Any, dataset: Dataset, name: str, updates: int, seed: int) -> tuple[dict[str, Any], float]:
     """Planner with critic, and policy, for a cost of the library, and the minutes that imagining took."""
     body = mpc.Configurator(model, task=mpc.Task({name: 1.0}, planner=PLANNER, discount=DISCOUNT))
-    settings = mpc.ImaginationSettings(updates=updates, discount=DISCOUNT)
-    began = time.process_time()
-    critic, policy = mpc.imagine(model, body.cost("task"), list(dataset), settings, seed=seed)
+    critic, policy, minutes = solution(run, model, dataset, name, updates, seed)
     body.solve("task", critic, policy)
-    minutes = (time.process_time() - began) / 60
     return {"planner": body.agent("task"), "policy": mpc.PolicyAgent(model, policy)}, minutes
+
+
+def solution(
+    run: Path, model: Any, dataset: Dataset, name: str, updates: int, seed: int
+) -> tuple[mpc.Critic, mpc.Policy, float]:
+    """Critic and policy for a cost of the library, and the minutes that imagining took; imagined once, and kept in the run."""
+    kept = run / "tasks" / f"{name}-{updates}"
+    if not kept.exists():
+        cost = mpc.Configurator(model, task=mpc.Task({name: 1.0})).cost("task")
+        began = time.process_time()
+        critic, policy = mpc.imagine(
+            model, cost, list(dataset), mpc.ImaginationSettings(updates=updates, discount=DISCOUNT), seed=seed
+        )
+        minutes = (time.process_time() - began) / 60
+        aside = kept.with_name(kept.name + ".aside")
+        shutil.rmtree(aside, ignore_errors=True)
+        mpc.save_critic(critic, aside / "critic")
+        mpc.save_policy(mpc.PolicyAgent(model, policy), aside / "policy")
+        (aside / "minutes.json").write_text(json.dumps(minutes))
+        aside.rename(kept)
+    minutes = json.loads((kept / "minutes.json").read_text())
+    return mpc.load_critic(kept / "critic"), mpc.load_policy(kept / "policy").policy, minutes
 
 
 def best_known(task: str) -> float | None:

@@ -128,6 +128,19 @@ def many_tasks(lines: Lines) -> str:
     return markdown(["Task", *names, "Minutes to a good episode"], rows) + provenance(lines)
 
 
+def switching(lines: Lines) -> str:
+    """One row per segment: its return after a switch and by a fresh controller, over episodes and seeds."""
+    rows = []
+    for (task, frames), cell in group(lines, "task", "frames").items():
+        of = {method: [line["return_mean"] for line in cell if line["method"] == method] for method in ("switched", "fresh")}
+        said = [sum(values) / len(values) for values in of.values()]
+        compiled = max(line["compiled_after_first_switch"] for line in cell)
+        rows.append([short(task), f"{int(frames):,}", *map(number, said), f"{said[0] / said[1]:.0%}", str(compiled)])
+    return markdown(["Segment", "Frames", "Switched", "Fresh", "Share", "Compiled after the first switch"], rows) + provenance(
+        lines
+    )
+
+
 def exploration(lines: Lines) -> str:
     """One row per task and frames: the share of states that each way of acting visited."""
     methods = ("disagreement", "pink", "random")

@@ -227,6 +227,7 @@ TABLES: dict[str, Callable[[Lines], str]] = {
     "training": model_tables.training,
     "training-loader": model_tables.training_loader,
     "many_tasks": model_tables.many_tasks,
+    "switching": model_tables.switching,
     "exploration": model_tables.exploration,
     "video": model_tables.video,
 }

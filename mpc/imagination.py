@@ -239,8 +239,9 @@ def rollouts(model: Any, cost: OnModel, policy: Policy, starts: Any, length: int
     def shared(x):
         return x.reshape(futures, batch // futures, *x.shape[1:])
 
-    each = jax.vmap(jax.vmap(one, in_axes=(0, 0, 0, None)))
-    made = each(*jax.tree.map(shared, (starts, jnp.arange(batch), jax.random.split(key, batch))), noise)
+    sharing = jax.vmap(one, in_axes=(0, 0, 0, None))
+    starts, numbers, keys = jax.tree.map(shared, (starts, jnp.arange(batch), jax.random.split(key, batch)))
+    made = jax.vmap(sharing)(starts, numbers, keys, noise)
     return jax.tree.map(lambda x: x.reshape(batch, *x.shape[2:]), made)
 
 

@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from benchmarks import many_tasks, results
+import mpc
+import planners
+import worldmodels
+from benchmarks import many_tasks, results, switching
+
+TINY = planners.ICEM(horizon=3, samples=8, iterations=1, elites=4, keep=2)
 
 
 @pytest.fixture
@@ -68,3 +73,22 @@ def test_a_model_without_reward_is_driven_to_a_task(small):
     _, data = many_tasks.explored("cartpole", 1, 2_000)
     assert data.frames >= 2_000 and all(episode.costs is None for episode in data)
     assert many_tasks.bench_many_tasks(["cartpole"], [1], ["planner", "policy"], 2_000, 20) == []
+    kept = many_tasks.folder("cartpole", 1, 2_000) / "tasks" / "cartpole.balance-20"
+    assert sorted(path.name for path in kept.iterdir()) == ["critic", "minutes.json", "policy"]
+
+
+@pytest.mark.slow
+def test_one_walker_switches_between_tasks_and_nothing_compiles(small, tmp_path, monkeypatch):
+    for name, value in {"RESULTS": tmp_path / "switching.jsonl", "EPISODES": 2, "DECISIONS": 6, "PLANNER": TINY}.items():
+        monkeypatch.setattr(switching, name, value)
+    environment = mpc.make("dm_control/walker-stand-v0", action_repeat=2)
+    model = worldmodels.JEPA(environment.spec, latent=8, hidden=16, members=2)
+    data = mpc.collect(environment, frames=200, agent=mpc.RandomAgent(environment.spec))
+    monkeypatch.setattr(switching, "explored", lambda *_: (model, data))
+    lines = switching.bench_switching([1], 200, 5)
+    assert [(line["task"][11:], line["method"]) for line in lines] == [
+        (f"walker-{task}-v0", method) for method in ("switched", "fresh") for task in switching.SEGMENTS
+    ]
+    assert all(line["compiled_after_first_switch"] == 0 for line in lines)
+    assert lines[0]["return_mean"] == lines[3]["return_mean"]  # before the first switch they are the same
+    assert lines[0]["share_of_fresh"] == 1
