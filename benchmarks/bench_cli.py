@@ -213,20 +213,17 @@ def bench_switching_command(
 
 
 def bench_exploration_command(
-    tasks: tuple[str, ...] = ("dm_control/cartpole-swingup-v0", "dm_control/reacher-easy-v0"),
-    seeds: tuple[int, ...] = (0, 1),
-    frames: int = 10_000,
-    json_file: JSONFile = None,
+    bodies: tuple[str, ...] = (), seeds: tuple[int, ...] = (1,), frames: int = 100_000, json_file: JSONFile = None
 ) -> None:
     """How much of the state space disagreement, white and pink noise visit, into benchmarks/results/exploration.jsonl.
 
     Args:
-        tasks: Gymnasium ids.
-        seeds: of the runs.
+        bodies: some of cartpole, reacher, walker and cheetah; all if not given.
+        seeds: of the runs, which are bench many-tasks's.
         frames: environment steps of each.
         json_file: write the lines there too.
     """
-    write_lines(json_file, bench_exploration(tasks, seeds, frames))
+    write_lines(json_file, bench_exploration(bodies, seeds, frames))
 
 
 def bench_video_command(json_file: JSONFile = None) -> None:

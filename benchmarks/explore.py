@@ -1,7 +1,7 @@
 """`sailplan explore`, and how its coverage compares with that of noise, into benchmarks/results/exploration.jsonl."""
 
-import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,11 @@ from rich.console import Console
 
 import mpc
 from benchmarks import results
-from mpc.exploration import ExplorationProgress, coverage
+from benchmarks.many_tasks import ACTION_REPEAT, BODIES, explored
+from mpc.acting import play
+from mpc.exploration import ExplorationProgress, ExplorationSettings, coverage
 from mpc.exploration import explore as explore_in
-from worldmodels.data import Dataset
+from worldmodels.data import Episode
 
 RESULTS = results.RESULTS / "exploration.jsonl"
 console = Console(markup=False)
@@ -37,33 +39,38 @@ def explore(environment: tyro.conf.Positional[str], frames: int, out: Path, acti
     console.print(f"{out}: the model is in {out / 'model'}, the episodes in {out / 'memory'}", highlight=False)
 
 
-def bench_exploration(
-    tasks: tuple[str, ...], seeds: tuple[int, ...], frames: int, action_repeat: int = 4
-) -> list[dict[str, Any]]:
-    """Coverage by disagreement, by white and by pink noise at equal frames; one grid over all three for each task and seed."""
+def bench_exploration(bodies: Sequence[str], seeds: Sequence[int], frames: int) -> list[dict[str, Any]]:
+    """Coverage by disagreement, by white and by pink noise at equal frames and resets; one grid over all three for each body and seed."""
     lines = []
-    for task in tasks:
+    for body in results.choose("body", bodies, BODIES):
+        task = f"dm_control/{body}-{BODIES[body][0]}-v0"
+        environment = mpc.make(task, action_repeat=ACTION_REPEAT)
         for seed in seeds:
-            environment = mpc.make(task, action_repeat=action_repeat)
-            noises = {"random": mpc.RandomAgent(environment.spec), "pink": mpc.PinkAgent(environment.spec)}
-            began = time.perf_counter()
-            with tempfile.TemporaryDirectory() as root:
-                explore_in(environment, Path(root) / "run", frames=frames, seed=seed)
-                groups: dict[str, Any] = {"disagreement": list(Dataset.open(Path(root) / "run" / "memory"))}
-            minutes = {"disagreement": (time.perf_counter() - began) / 60}
-            for name, agent in noises.items():
-                began = time.perf_counter()
-                groups[name] = list(mpc.collect(environment, frames=frames, seed=seed * 100_000, agent=agent))
-                minutes[name] = (time.perf_counter() - began) / 60
-            shares = coverage(groups, environment.spec)
+            began, groups = time.process_time(), {"disagreement": list(explored(body, seed, frames)[1])}
+            for name, agent in {"pink": mpc.PinkAgent(environment.spec), "random": mpc.RandomAgent(environment.spec)}.items():
+                groups[name] = noise(environment, agent, frames, seed)
+            shares, minutes = coverage(groups, environment.spec), round((time.process_time() - began) / 60, 2)
             console.print(f"{task}, seed {seed}: {shares}", highlight=False)
             for method, share in shares.items():
-                cell = {
+                line = {
                     "benchmark": "exploration",
                     "task": task,
                     "method": method,
-                    "settings": {"action_repeat": action_repeat},
+                    "settings": {"action_repeat": ACTION_REPEAT, "episode_frames": ExplorationSettings().episode_frames},
+                    "seed": seed,
+                    "frames": frames,
+                    "coverage": round(share, 4),
+                    "minutes": minutes,
                 }
-                figures = {"seed": seed, "frames": frames, "coverage": round(share, 4), "minutes": round(minutes[method], 2)}
-                lines.append(results.write_line(RESULTS, {**cell, **figures}))
+                lines.append(results.write_line(RESULTS, line))
     return lines
+
+
+def noise(environment: mpc.Environment, agent: Any, frames: int, seed: int) -> list[Episode]:
+    """`frames` of an agent that does not learn, in episodes as long as those of exploration."""
+    repeat, episodes, left = environment.spec.action_repeat, [], frames
+    while left > 0:
+        budget = -(-min(left, ExplorationSettings().episode_frames) // repeat)
+        episodes += play(environment, agent, [seed * 100_000 + len(episodes)], budget=budget, explore=True)
+        left -= repeat * len(episodes[-1])
+    return episodes

@@ -5,7 +5,7 @@ A model's ensemble disagrees where it has seen too little (Pathak et al. 2019; p
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -156,7 +156,7 @@ def relative_error(model: Any, episode: Episode) -> float:
     return float(np.sqrt(error / max(float(variance), 1e-12)))
 
 
-def coverage(groups: dict[str, Sequence[Episode]], spec: Spec, *, bins: int = 16) -> dict[str, float]:
+def coverage(groups: Mapping[str, Sequence[Episode]], spec: Spec, *, bins: int = 16) -> dict[str, float]:
     """Share of the state space that each group of episodes visited: of cells of a grid over each pair of observed components, averaged.
 
     The grid spans what all groups together observed, so the figures compare groups with each other. Images are left out.

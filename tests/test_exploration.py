@@ -104,3 +104,18 @@ def test_what_the_model_knows_is_not_new():
     episode = tiny.episodes(count=1)[0]
     assert relative_error(Known(), episode) < 1e-5
     assert relative_error(Known(damping=0.5), episode) > 0.05
+
+
+@pytest.mark.slow
+def test_the_benchmark_compares_at_equal_frames_and_resets(tmp_path, monkeypatch):
+    from benchmarks import explore as bench
+
+    monkeypatch.setattr(bench, "RESULTS", tmp_path / "exploration.jsonl")
+    environment = mpc.make("dm_control/cartpole-swingup-v0", action_repeat=2)
+    white = bench.noise(environment, mpc.RandomAgent(environment.spec), 600, 1)
+    assert [len(episode) for episode in white] == [125, 125, 50]
+    monkeypatch.setattr(bench, "explored", lambda *_: (None, white))
+    lines = bench.bench_exploration(["cartpole"], [1], 600)
+    assert [line["method"] for line in lines] == ["disagreement", "pink", "random"]
+    coverages = {line["method"]: line["coverage"] for line in lines}
+    assert coverages["disagreement"] == coverages["random"] < coverages["pink"]  # the same white noise; pink goes further
