@@ -132,11 +132,9 @@ def solution(
     """Critic and policy for a cost of the library, and the minutes that imagining took; imagined once, and kept in the run."""
     kept = run / "tasks" / f"{name}-{updates}"
     if not kept.exists():
-        cost = mpc.Configurator(model, task=mpc.Task({name: 1.0})).cost("task")
+        cost, settings = mpc.cost(mpc.tasks.lookup(name)), mpc.ImaginationSettings(updates=updates, discount=DISCOUNT)
         began = time.process_time()
-        critic, policy = mpc.imagine(
-            model, cost, list(dataset), mpc.ImaginationSettings(updates=updates, discount=DISCOUNT), seed=seed
-        )
+        critic, policy = mpc.imagine(model, cost, list(dataset), settings, seed=seed)
         minutes = (time.process_time() - began) / 60
         aside = kept.with_name(kept.name + ".aside")
         shutil.rmtree(aside, ignore_errors=True)

@@ -53,7 +53,6 @@ def _measured(seed: int, frames: int, updates: int) -> Iterator[dict[str, Any]]:
                     "frames": frames,
                     "return_mean": float(of_segments[:, index].mean()),
                     "return_ci95": mpc.confidence_interval(of_segments[:, index]),
-                    "share_of_fresh": float(of_segments[:, index].mean() / returns["fresh"][:, index].mean()),
                     "compiled_after_first_switch": played[0][1],
                     "episodes": EPISODES,
                     "minutes": round((time.process_time() - began) / 60, 2),

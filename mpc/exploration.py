@@ -73,6 +73,10 @@ class ExplorationSettings:
         require_positive(
             horizon=self.horizon, samples=self.samples, iterations=self.iterations, episode_frames=self.episode_frames
         )
+        if self.updates < 0 or self.closing < 0:
+            raise LearningError(
+                f"updates={self.updates}, closing={self.closing}: expected numbers of updates per decision, from 0 on."
+            )
         if self.members < 2:
             raise LearningError(f"members={self.members}: one predictor does not disagree with itself. Take at least 2.")
         if self.training.batch % self.members:
@@ -129,8 +133,7 @@ def explore(
             novelty = float("nan") if seeding else relative_error(state.model, episode)
             memory.append(episode)
             if memory.frames >= settings.seed_frames or memory.frames >= frames:
-                first = seeding and memory.frames >= settings.seed_frames
-                decisions = memory.decisions if first else len(episode)
+                decisions = memory.decisions if seeding else len(episode)  # nothing was learned from the seed's before
                 key = jax.random.fold_in(jax.random.key(seed), number)
                 updates = max(CHUNK, round(settings.updates * decisions))
                 state = worldmodels.advance(state, memory, settings.training, updates=updates, key=key, chunk=CHUNK)

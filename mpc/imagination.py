@@ -29,6 +29,8 @@ from worldmodels.errors import SpecError
 from worldmodels.spec import DiscreteAction, Spec
 
 FUTURES = 4
+"""That the rollouts of an update share, where it divides their number."""
+UNSOUND = 10  # updates in a row whose gradient is not finite, before one is let through and the loss tells
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,9 @@ def imagine(
 ) -> tuple[Critic, Policy]:
     """The critic and the policy for `cost` under the frozen `model`, from the states that `episodes` show.
 
-    Raises `CostError` for a cost that does not suit the model, `LearningError` without episodes or for those of another environment.
+    The policy follows the cost's own gradient through the model; for discrete actions, the critic's.
+
+    Raises `CostError` for a cost that does not suit the model or has no finite gradient, `LearningError` without episodes or for those of another environment.
     """
     settings = settings or ImaginationSettings()
     observations = _seen(model.spec, episodes)
@@ -112,7 +116,9 @@ def imagine(
         count = min(chunk, settings.updates - done)
         state, loss, to_go = _advance(state, model, cost, starts, jax.random.fold_in(key, done), settings=settings, count=count)
         if not np.isfinite(float(loss)):
-            raise CostError(f"imagining {type(cost).__name__}: the critic's loss became {float(loss)}. Is the cost bounded?")
+            raise CostError(
+                f"imagining {type(cost).__name__}: the critic's loss became {float(loss)}. Are the cost and its gradient finite?"
+            )
         if progress is not None:
             progress(ImaginationProgress(done + count, settings.updates, float(loss), float(to_go)))
     return state.critic, state.policy
@@ -190,7 +196,9 @@ def _advance(state: Imagined, model: Any, cost: TaskCost, starts: Any, key: Arra
 
 
 def _optimizer(settings: ImaginationSettings) -> optax.GradientTransformation:
-    return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(settings.learning_rate))
+    """Adam with clipped gradients, since those of long rollouts are large at times; one that is not finite changes nothing."""
+    clipped = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(settings.learning_rate))
+    return optax.apply_if_finite(clipped, UNSOUND)
 
 
 def costs_to_go(costs: Float[Array, "B L"], beyond: Float[Array, "B L"], discount: float, trace: float) -> Float[Array, "B L"]:

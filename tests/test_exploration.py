@@ -19,6 +19,7 @@ from worldmodels.data import Dataset
 
 TINY = ExplorationSettings(
     seed_frames=40,
+    episode_frames=150,
     members=2,
     latent=8,
     hidden=16,
@@ -36,6 +37,7 @@ def test_a_run_holds_no_reward_and_a_model(tmp_path):
     model = explore(environment, tmp_path / "run", frames=450, settings=TINY, progress=shown.append)
     memory = Dataset.open(tmp_path / "run/memory")
     assert memory.frames == 452  # whole decisions
+    assert [len(episode) for episode in memory] == [38, 38, 37]  # reset after 150 frames, decisions of 4 as they come
     assert all(episode.costs is None for episode in memory)
     assert "cost" not in "".join(np.load(tmp_path / "run/memory/episodes/000000.npz").files)
     assert np.isnan(memory.returns).all()
@@ -43,7 +45,7 @@ def test_a_run_holds_no_reward_and_a_model(tmp_path):
     for one, other in zip(jax.tree.leaves(saved), jax.tree.leaves(model), strict=True):
         np.testing.assert_array_equal(one, other)
     lines = [json.loads(line) for line in (tmp_path / "run/progress.jsonl").read_text().splitlines()]
-    assert [line["frames"] for line in lines] == [report.frames for report in shown] == [200, 400, 452]
+    assert [line["frames"] for line in lines] == [report.frames for report in shown] == [152, 304, 452]
     assert lines[0]["novelty"] is None
     assert lines[1]["novelty"] > 0
     with pytest.raises(mpc.LearningError, match="holds something already"):
@@ -76,6 +78,8 @@ def test_plans_go_where_members_disagree():
     assert plan.cost == pytest.approx(-6, abs=0.3)
     with pytest.raises(mpc.LearningError, match="does not disagree with itself"):
         ExplorationSettings(members=1)
+    with pytest.raises(mpc.LearningError, match="closing=-1"):
+        ExplorationSettings(closing=-1)
     with pytest.raises(mpc.LearningError, match="batch=160 for 7 members"):
         ExplorationSettings(members=7)
 

@@ -7,6 +7,7 @@ import pytest
 from scipy.linalg import solve_discrete_are
 
 import mpc
+import worldmodels
 from mpc.errors import CostError, LearningError
 from mpc.imagination import ImaginationSettings, costs_to_go, imagine
 from tests import tiny
@@ -54,6 +55,26 @@ def test_it_reports_and_repeats_itself():
     assert [(report.updates, report.total) for report in reports] == [(20, 20)]
     for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.slow
+def test_discrete_policies_find_the_action_that_costs_nothing():
+    model = worldmodels.JEPA(tiny.DISCRETE, latent=4, hidden=8)
+    button = mpc.cost(lambda readout, action, step: jnp.where(action == 1, 0.0, 1.0))
+    settings = ImaginationSettings(updates=1_500, batch=16, length=4, discount=0.8, hidden=16)
+    episodes = tiny.episodes(tiny.DISCRETE, count=3)
+    critic, policy = imagine(model, button, episodes, settings)
+    features = jax.vmap(model.start)(episodes[0].observations)
+    assert (jax.vmap(lambda each: policy(each).mean)(features) == 1).all()
+    said = [critic(features, jnp.full(len(features), action)).mean() for action in range(3)]
+    np.testing.assert_allclose(said, [1, 0, 1], atol=0.25)  # one wrong press, and right ever after
+
+
+def test_a_cost_without_a_gradient_is_told():
+    settings = ImaginationSettings(updates=30, batch=8, length=2, hidden=8)
+    steep = mpc.cost(lambda readout, action, step: jnp.sqrt(0.0 * action[0]))  # finite, its slope is not
+    with pytest.raises(CostError, match="cost and its gradient finite"):
+        imagine(true_model(), steep, tiny.episodes(count=2), settings)
 
 
 def test_costs_to_go_by_hand():

@@ -6,7 +6,7 @@ import pytest
 import mpc
 import planners
 import worldmodels
-from benchmarks import many_tasks, results, switching
+from benchmarks import many_tasks, model_tables, results, switching
 
 TINY = planners.ICEM(horizon=3, samples=8, iterations=1, elites=4, keep=2)
 
@@ -91,4 +91,5 @@ def test_one_walker_switches_between_tasks_and_nothing_compiles(small, tmp_path,
     ]
     assert all(line["compiled_after_first_switch"] == 0 for line in lines)
     assert lines[0]["return_mean"] == lines[3]["return_mean"]  # before the first switch they are the same
-    assert lines[0]["share_of_fresh"] == 1
+    assert "| walker-stand | 200 |" in (table := model_tables.switching(lines))
+    assert "| 100% | 0 |" in table
