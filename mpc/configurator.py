@@ -8,6 +8,7 @@ not count: changing from one to another changes numbers only, and compiles nothi
 import difflib
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +29,7 @@ from worldmodels.errors import SpecError
 from worldmodels.simulator import Simulator
 
 GOAL, EFFORT = "goal", "effort"
+SEEDED = 16  # one in so many candidates is a plan of the policy, where the planner does not say otherwise
 
 
 class Solution(NamedTuple):
@@ -91,7 +93,10 @@ class Configurator:
         return agent, handed_over(state, agent)
 
     def solve(self, name: str, critic: Critic, policy: Policy) -> None:
-        """Judge and seed the plans of a task by what was learned for it (`mpc.imagine(model, configurator.cost(name), …)`)."""
+        """Judge and seed the plans of a task by what was learned for it (`mpc.imagine(model, configurator.cost(name), …)`).
+
+        One in sixteen of the planner's candidates is then a plan of the policy, unless its own `proposals` are set.
+        """
         self._task(name)
         if isinstance(self.model, Simulator):
             raise ConfigurationError(f"solve({name!r}): plans on a simulator have no use for a critic and a policy.")
@@ -105,7 +110,8 @@ class Configurator:
         if solved is not None and task.mode == "react":
             return PolicyAgent(self.model, solved.policy)
         learned = {} if solved is None else solved._asdict()
-        planning = PlanningAgent(self.model, self.cost(name), task.planner, discount=task.discount, **learned)
+        planner = task.planner if solved is None else _seeded(task.planner)
+        planning = PlanningAgent(self.model, self.cost(name), planner, discount=task.discount, **learned)
         return MixedAgent(planning) if task.mode == "mixed" else planning
 
     def _task(self, name: str) -> Task:
@@ -148,6 +154,13 @@ class Configurator:
         normaliser = self.model.normaliser
         near = np.clip(np.asarray(spec.flatten(wanted)), normaliser.low[...], normaliser.high[...])
         return {each: np.asarray(value) for each, value in {**wanted, **spec.unflatten(near)}.items()}
+
+
+def _seeded(planner: Any) -> Any:
+    """The planner, some of its candidates proposed by the policy; those that have no proposals follow it in their own way, or not."""
+    if getattr(planner, "proposals", None) != 0:
+        return planner
+    return replace(planner, proposals=planner.samples // SEEDED)
 
 
 def _check_model(model: Any, tasks: Mapping[str, Task]) -> None:

@@ -31,12 +31,14 @@ def test_what_is_observed_moves_the_encoder_only_where_it_is_reconstructed(metho
     )
     graph, params, rest = nnx.split((learner.model, learner.critic, learner.continuation), nnx.Param, ...)
 
+    @jax.jit
+    @jax.grad
     def observed(params):
         modules = nnx.merge(graph, params, rest)
         losses, _ = model_losses(modules, learner.target, learner.policy, window, jnp.float32(0.9), 0.0, settings, key)
         return losses["readout"] + losses.get("reconstruction", 0.0)
 
-    model, _, _ = nnx.merge(graph, jax.grad(observed)(params), rest)
+    model, _, _ = nnx.merge(graph, observed(params), rest)
     moved = sum(float(jnp.abs(leaf).sum()) for leaf in jax.tree.leaves(nnx.split(model.encoder, nnx.Param, ...)[1]))
     assert (moved > 0) == reached
     assert LearnerSettings(**TINY).reconstruction == 0

@@ -76,6 +76,20 @@ def test_a_task_changes_the_weights_it_names_and_nothing_else():
     np.testing.assert_allclose([terms["left"], terms["right"], terms["effort"]], [0.0, 0.16, 0.005], rtol=1e-5)
 
 
+def test_plans_of_a_solved_task_are_seeded_by_its_policy_as_far_as_the_planner_leaves_it_open():
+    asked, gradient = replace(PLANNER, proposals=5), planners.Gradient(horizon=8)
+    body = engine(
+        east=task(cost={"right": 1.0}),
+        own=task(cost={"right": 1.0}, planner=asked),
+        steep=task(planner=gradient, cost={"right": 1.0}),
+    )
+    assert body.agent("east").planner == PLANNER
+    for name, expected in (("east", replace(PLANNER, proposals=2)), ("own", asked), ("steep", gradient)):
+        body.solve(name, *solution())
+        assert body.agent(name).planner == expected
+        assert body.agent(name).policy is not None
+
+
 def test_a_goal_beyond_the_data_is_brought_back_and_said_so():
     body = engine(home=task(goal=tiny.observation(1.0, 0.0)))
     np.testing.assert_allclose(body.cost("home").terminal(body.model, jnp.array([1.0, 0.0]), 0), 0.0, atol=1e-6)
