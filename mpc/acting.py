@@ -77,8 +77,8 @@ class _Recording:
 class _Copies:
     """Environments side by side, each with the recording it is busy with, and the agent's states for all of them."""
 
-    def __init__(self, environments: list[Environment], agent: Any, explore: bool):
-        self.environments, self.agent, self.explore = environments, agent, explore
+    def __init__(self, environments: list[Environment], agent: Any, explore: bool, longest: int | None):
+        self.environments, self.agent, self.explore, self.longest = environments, agent, explore, longest
         self.recordings: list[_Recording | None] = [None] * len(environments)
         self.fresh = np.zeros(len(environments), bool)
         self.states: Any = None
@@ -116,7 +116,8 @@ class _Copies:
                 recording.actions.append(action)
                 recording.observations.append(transition.observation)
                 recording.costs.append(transition.cost)
-                recording.terminated, recording.truncated = transition.terminated, transition.truncated
+                cut = self.longest is not None and len(recording) >= self.longest
+                recording.terminated, recording.truncated = transition.terminated, transition.truncated or cut
 
 
 def play(
@@ -125,6 +126,7 @@ def play(
     seeds: Iterable[int],
     *,
     budget: int | None = None,
+    longest: int | None = None,
     explore: bool = False,
     copies: int = 1,
     on_step: Callable[[int], None] | None = None,
@@ -138,11 +140,12 @@ def play(
       environment: the first copy; it stays open, in the middle of what was played last.
       agent: follows `Agent`, and is a pytree.
       budget: decisions in all episodes together; None for no limit.
+      longest: decisions after which an episode is cut, and truncated; None for the environment's own end.
       copies: environments in lockstep.
       on_step: called with the decisions made so far, those that count towards the budget.
       on_end: called with the agent's state at the end of each episode, in the order in which they end.
     """
-    require_positive(copies=copies)
+    require_positive(copies=copies, longest=1 if longest is None else longest)
     if any(leaf is agent for leaf in jax.tree.leaves(agent)):
         raise CollectionError(
             f"agent {type(agent).__name__} is no pytree. Decorate it with planners.pytree, or make it an nnx.Module."
@@ -150,7 +153,11 @@ def play(
     environments = [environment, *(environment.copy() for _ in range(copies - 1))]
     try:
         yield from _play(
-            _Copies(environments, agent, explore), iter(seeds), float("inf") if budget is None else budget, on_step, on_end
+            _Copies(environments, agent, explore, longest),
+            iter(seeds),
+            float("inf") if budget is None else budget,
+            on_step,
+            on_end,
         )
     finally:
         for copy in environments[1:]:

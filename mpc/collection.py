@@ -26,6 +26,7 @@ class _Wanted(NamedTuple):
     agent: Any
     explore: bool
     copies: int
+    longest: int | None
     progress: Progress | None
 
 
@@ -38,6 +39,7 @@ def collect(
     agent: Any = None,
     explore: bool = True,
     copies: int = 1,
+    longest: int | None = None,
     out: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Episodes | Dataset:
@@ -49,6 +51,7 @@ def collect(
       agent: follows `Agent`; None acts at random.
       explore: whether the agent adds its exploration noise.
       copies: environments in lockstep, for agents that cost more to call once than to batch.
+      longest: decisions after which an episode is cut, and truncated; None for the environment's own end.
       out: a dataset's folder. Each episode is appended as it ends. Where a dataset stands already, collection goes on behind its
         last seed, until it holds `frames` or `episodes` as a whole.
       progress: called after every decision with the frames done and the frames wanted (None where unknown).
@@ -61,7 +64,7 @@ def collect(
         raise CollectionError(f"frames={frames}, episodes={episodes}: expected one of the two.")
     require_positive(frames=1 if frames is None else frames, episodes=1 if episodes is None else episodes, copies=copies)
     agent = RandomAgent(environment.spec) if agent is None else agent
-    wanted = _Wanted(frames, episodes, agent, explore, copies, progress)
+    wanted = _Wanted(frames, episodes, agent, explore, copies, longest, progress)
     if out is None:
         return Episodes(environment.spec, tuple(_missing(environment, wanted, seed)))
     settings = {"agent": type(agent).__name__, "explore": explore, "seed": seed}
@@ -82,7 +85,16 @@ def _missing(environment: Environment, wanted: _Wanted, seed: int, *, frames: in
         budget, seeds, length = None, range(seed, seed + missing), environment.decisions_per_episode
         total = None if length is None else frames + missing * length * repeat
     report = None if progress is None else lambda decisions: progress(frames + decisions * repeat, total)
-    return play(environment, wanted.agent, seeds, budget=budget, explore=wanted.explore, copies=wanted.copies, on_step=report)
+    return play(
+        environment,
+        wanted.agent,
+        seeds,
+        budget=budget,
+        longest=wanted.longest,
+        explore=wanted.explore,
+        copies=wanted.copies,
+        on_step=report,
+    )
 
 
 def _open_or_create(folder: Path, spec: Spec, settings: dict[str, Any]) -> Dataset:

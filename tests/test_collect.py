@@ -93,6 +93,19 @@ def test_frames_are_counted_before_action_repeat_and_the_last_episode_is_cut(car
         episode.check(cartpole.spec)
 
 
+@pytest.mark.parametrize("copies", [1, 3])
+def test_episodes_are_cut_after_the_longest_and_end_by_themselves_before(cartpole, copies):
+    agent = RandomAgent(cartpole.spec)
+    whole = list(collect(cartpole, episodes=6, agent=agent))
+    longest = int(np.median([len(episode) for episode in whole]))
+    cut = list(collect(cartpole, episodes=6, agent=agent, copies=copies, longest=longest))
+    assert [len(episode) for episode in cut] == [min(len(episode), longest) for episode in whole]
+    assert [episode.terminated for episode in cut] == [len(episode) <= longest for episode in whole]
+    assert all(short.truncated for short, full in zip(cut, whole, strict=True) if len(full) > longest)
+    with pytest.raises(SettingError, match="longest=0"):
+        collect(cartpole, episodes=1, agent=agent, longest=0)
+
+
 def test_an_episode_that_ends_on_the_budget_is_not_cut(cartpole):
     whole = collect(cartpole, episodes=2, seed=3)
     exact = collect(cartpole, frames=whole.frames, seed=3)

@@ -289,6 +289,15 @@ def test_a_full_disk_stops_the_run_and_leaves_it_fit_to_go_on(tmp_path, monkeypa
     assert learn(made, tmp_path / "run", frames=1000, settings=RUN, resume=True).frames == 1000
 
 
+def test_episodes_are_cut_while_learning_and_frames_still_counted_exactly(tmp_path):
+    settings = replace(RUN, episode_frames=40, seed_frames=1000)
+    run = learn(mpc.make("Pendulum-v1", action_repeat=2), tmp_path / "run", frames=250, settings=settings)
+    assert [len(episode) for episode in run.episodes] == [20] * 6 + [5]
+    assert all(episode.truncated and not episode.terminated for episode in run.episodes)
+    with pytest.raises(planners.SettingError, match="episode_frames=0"):
+        replace(RUN, episode_frames=0)
+
+
 def test_short_episodes_are_learned_from_in_rounds(tmp_path):
     reports = []
     learn(mpc.make("Pendulum-v1", action_repeat=20), tmp_path / "run", frames=10_000, settings=RUN, progress=reports.append)

@@ -29,6 +29,7 @@ from mpc.learning.novelty import costs_of, curiosity
 from mpc.learning.storage import load_learned, planning_agent, save_learned
 from mpc.policy import PolicyAgent
 from mpc.random_agent import PinkAgent, RandomAgent
+from planners.errors import require_positive
 from worldmodels import manifest
 from worldmodels.data.dataset import Dataset
 from worldmodels.data.episode import Episode, Episodes
@@ -48,6 +49,7 @@ class RunSettings:
 
     Attributes:
       seed_frames: acted at random before the first update, half of it uniform, half pink noise; at least two episodes.
+      episode_frames: after which an episode is cut while learning, so that the data show many starts, and goals where they are drawn.
       updates: per decision.
       horizon, samples, iterations, proposals: of the planner that acts.
       unsurprised: share of the updates made after a round that was predicted as well as all that is remembered; all of them are made
@@ -56,6 +58,7 @@ class RunSettings:
     """
 
     seed_frames: int = 4_000
+    episode_frames: int = 250
     updates: float = 1.0
     horizon: int = 3
     samples: int = 128
@@ -68,6 +71,7 @@ class RunSettings:
     def __post_init__(self):
         if not 0 <= self.unsurprised <= 1:
             raise LearningError(f"unsurprised={self.unsurprised}: expected a share of the updates, between 0 and 1.")
+        require_positive(episode_frames=self.episode_frames)
 
     def planner(self, spec: Spec) -> planners.Planner:
         """The planner that fits the task's actions."""
@@ -170,7 +174,7 @@ class Run:
         return PolicyAgent(self.learner.model, compiled(self.planning_agent(), known, seed=self.seed))
 
     def act(self, frames: int) -> None:
-        """Add the next episode to memory, cut where `frames` are reached.
+        """Add the next episode to memory, cut after `episode_frames` and where `frames` are reached.
 
         An episode in which the environment fails is left out, with a warning; `LearningError` after `FAULTS` of them in a row.
         """
@@ -181,12 +185,13 @@ class Run:
             agent = self.planning_agent()
         first = max([self.seed * 1_000_000 % 2**31, *(episode.seed + 1 for episode in self.episodes[-1:])])
         wanted: dict[str, Any] = {"episodes": number + 1}
-        longest = self.environment.decisions_per_episode
-        if longest is not None and self.frames + longest * spec.action_repeat > frames:
+        longest = -(-self.settings.episode_frames // spec.action_repeat)
+        if self.frames + longest * spec.action_repeat > frames:
             wanted = {"frames": frames}
         for seed in range(first, first + FAULTS):
             try:
-                dataset = collect(self.environment, **wanted, seed=seed, agent=agent, out=self.folder / "memory")
+                memory = self.folder / "memory"
+                dataset = collect(self.environment, **wanted, longest=longest, seed=seed, agent=agent, out=memory)
             except EnvironmentFaultError as error:
                 warnings.warn(f"the episode with seed {seed} is left out: {error}", stacklevel=2)
                 fault = error
