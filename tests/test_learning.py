@@ -9,15 +9,17 @@ import time
 from dataclasses import replace
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 import mpc
 import planners
 import worldmodels
 from mpc.critic import BINS, Critic, expected, two_hot
-from mpc.learning.learner import LearnerSettings, improve, new_learner, paid_until_the_end, surprise
+from mpc.learning.learner import LearnerSettings, imagined_loss, improve, new_learner, paid_until_the_end, surprise
 from mpc.learning.loop import RunSettings, discount_of, learn
 from mpc.learning.storage import load_learned, planning_agent, save_learned
 from worldmodels import TrainingSettings
@@ -94,6 +96,34 @@ def test_the_critic_finds_the_cost_to_go_of_a_known_process():
     latents = learner.model.encode(states[:, None])
     said = learner.critic(latents, jnp.zeros((4, 1))).mean(0)
     np.testing.assert_allclose(said, states / (1 - discount / 2), rtol=0.15, atol=0.15)
+
+
+def test_an_imagined_future_costs_what_its_steps_and_the_critic_say_and_its_gradient_agrees_with_finite_differences():
+    learner, settings = new_learner(spec_of(1), TINY, seed=4), replace(TINY, imagined=2, entropy=0.0)
+    modules, latents = (learner.model, learner.critic, learner.continuation), jax.random.normal(jax.random.key(0), (5, 8))
+    graph, params, rest = nnx.split(learner.policy, nnx.Param, ...)
+    flat, unravel = jax.flatten_util.ravel_pytree(params)
+
+    @jax.jit
+    def loss(flat):
+        policy = nnx.merge(graph, unravel(flat), rest)
+        return imagined_loss(policy, modules, latents, jnp.float32(2.0), jnp.float32(0.9), settings, jax.random.key(1))
+
+    last_key, key = jax.random.split(jax.random.key(1))
+    latent, weight, expected_cost = latents, 1.0, 0.0
+    for step_key in jax.random.split(key, 2):
+        action = learner.policy(latent).sample(key=step_key)
+        expected_cost += weight * learner.model.cost(latent, action)
+        weight *= 0.9 * learner.continuation(latent, action)
+        latent = learner.model.predict(latent, action, jnp.zeros(0))
+    expected_cost += weight * learner.critic(latent, learner.policy(latent).sample(key=last_key)).mean(0)
+    value, to_go = loss(flat)
+    np.testing.assert_allclose(to_go, expected_cost, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(value, to_go.mean() / 2, rtol=1e-5)
+    gradient = jax.jit(jax.grad(lambda flat: loss(flat)[0]))(flat)
+    along, h = gradient / jnp.linalg.norm(gradient), 1e-2
+    slope = (loss(flat + h * along)[0] - loss(flat - h * along)[0]) / (2 * h)
+    np.testing.assert_allclose(slope, jnp.linalg.norm(gradient), rtol=2e-2)
 
 
 @pytest.mark.slow
@@ -289,10 +319,10 @@ def test_a_full_disk_stops_the_run_and_leaves_it_fit_to_go_on(tmp_path, monkeypa
     assert learn(made, tmp_path / "run", frames=1000, settings=RUN, resume=True).frames == 1000
 
 
-def test_episodes_are_cut_while_learning_and_frames_still_counted_exactly(tmp_path):
-    settings = replace(RUN, episode_frames=40, seed_frames=1000)
-    run = learn(mpc.make("Pendulum-v1", action_repeat=2), tmp_path / "run", frames=250, settings=settings)
-    assert [len(episode) for episode in run.episodes] == [20] * 6 + [5]
+def test_episodes_are_cut_while_learning_every_so_often_whole_and_frames_counted_exactly(tmp_path):
+    settings = replace(RUN, episode_frames=100, seed_frames=1000)
+    run = learn(mpc.make("Pendulum-v1", action_repeat=2), tmp_path / "run", frames=650, settings=settings)
+    assert [len(episode) for episode in run.episodes] == [50, 50, 100, 50, 50, 25]
     assert all(episode.truncated and not episode.terminated for episode in run.episodes)
     with pytest.raises(planners.SettingError, match="episode_frames=0"):
         replace(RUN, episode_frames=0)

@@ -2,7 +2,8 @@
 
 The world model is a JEPA: it predicts the encoding of what follows (a target without gradient), kept from collapsing by
 variance and covariance on the latents themselves (Bardes et al. 2022). Cost and critic read the predicted latents and send
-gradients into the model, the policy does not; critic and policy learn as in TD-MPC2 (Hansen et al. 2024, section 3).
+gradients into the model, the policy does not. The critic learns as in TD-MPC2 (Hansen et al. 2024, section 3), the policy by
+the gradient of what it costs over a few imagined steps and of the critic behind them, and by imitating the plans.
 """
 
 from dataclasses import dataclass
@@ -45,6 +46,7 @@ class LearnerSettings:
       reconstruction: weight of decoding observations from the predicted latents, the generative alternative; 0 does without.
       target_rate: share of the critic that its slow copy takes over at each update (τ).
       entropy: weight of the policy's entropy, where costs to go are in units of their spread.
+      imagined: steps of the model that the policy's gradient runs through before the critic speaks; 0 asks the critic at once.
       imitation: weight of the squared distance to what planning did of late, in the same units.
       newest: the share of memory that counts as of late.
     """
@@ -66,7 +68,8 @@ class LearnerSettings:
     continuation: float = 0.1
     target_rate: float = 0.02
     entropy: float = 1e-3
-    imitation: float = 1.0
+    imagined: int = 3
+    imitation: float = 0.1
     newest: float = 0.2
 
     def __post_init__(self):
@@ -220,6 +223,37 @@ def reaction_loss(
     return to_go.mean() / spread - entropy * uncertainty.mean(), to_go
 
 
+def imagined_loss(
+    policy: Policy,
+    modules: tuple[JEPA, Critic, Continuation],
+    latents: Float[Array, "N D"],
+    spread: Float[Array, ""],
+    discount: Float[Array, ""],
+    settings: LearnerSettings,
+    key: Array,
+) -> tuple[Float[Array, ""], Float[Array, " N"]]:
+    """As `reaction_loss`, but first `settings.imagined` steps are taken in the model, and the gradient runs through them.
+
+    Value gradients through a learned model (Heess et al. 2015, "Learning continuous control policies by stochastic value
+    gradients", section 4). For continuous actions.
+    """
+    model, critic, continuation = modules
+
+    def step(carry, key):
+        latent, weight = carry
+        said = policy(latent)
+        action = said.sample(key=key)
+        paid = weight * model.cost(latent, action)
+        weight = weight * discount * continuation(latent, action)
+        return (model.predict(latent, action, jnp.zeros(NO_NOISE)), weight), (paid, jnp.log(said.scale).sum(-1).mean())
+
+    last_key, key = jax.random.split(key)
+    carry = (latents, jnp.ones(len(latents)))
+    (last, weight), (paid, uncertainty) = jax.lax.scan(step, carry, jax.random.split(key, settings.imagined))
+    to_go = paid.sum(0) + weight * critic(last, policy(last).sample(key=last_key)).mean(0)
+    return to_go.mean() / spread - settings.entropy * uncertainty.mean(), to_go
+
+
 @partial(jax.jit, static_argnames=("settings", "count"))
 def improve(
     learner: Learner,
@@ -258,9 +292,10 @@ def improve(
         step, model_state = optimizer.update(gradients, model_state, params)
         params = optax.apply_updates(params, step)
 
-        model, critic, _ = nnx.merge(graph, params, rest)
-        met = jax.lax.stop_gradient(latents[:, ::POLICY_STRIDE])
-        flat = met.reshape(-1, met.shape[-1])
+        modules = nnx.merge(graph, params, rest)
+        model, critic, _ = modules
+        met = jax.lax.stop_gradient(latents)
+        imagining = settings.imagined > 0 and not learner.policy.discrete
 
         recent = buffer.sample(settings.batch, 1, newest=settings.newest, key=recent_key)
         features = model.encode(recent.observations[:, 0])
@@ -268,7 +303,11 @@ def improve(
 
         def policy_loss(policy_params):
             policy = nnx.merge(policy_graph, policy_params, policy_rest)
-            reacting, to_go = reaction_loss(policy, critic, flat, spread, settings.entropy, policy_key)
+            if imagining:
+                reacting, to_go = imagined_loss(policy, modules, met[:, 0], spread, discount, settings, policy_key)
+            else:
+                flat = met[:, ::POLICY_STRIDE].reshape(-1, met.shape[-1])
+                reacting, to_go = reaction_loss(policy, critic, flat, spread, settings.entropy, policy_key)
             imitating = imitation_loss(policy, planned)  # compiled while both learn (Wang et al. 2025)
             return reacting + settings.imitation * imitating, to_go
 

@@ -49,7 +49,8 @@ class RunSettings:
 
     Attributes:
       seed_frames: acted at random before the first update, half of it uniform, half pink noise; at least two episodes.
-      episode_frames: after which an episode is cut while learning, so that the data show many starts, and goals where they are drawn.
+      episode_frames: after which an episode is cut while learning, so that the data show many starts, and goals where they are
+        drawn. As many frames as in those are acted in whole episodes, which show what comes later.
       updates: per decision.
       horizon, samples, iterations, proposals: of the planner that acts.
       unsurprised: share of the updates made after a round that was predicted as well as all that is remembered; all of them are made
@@ -173,8 +174,17 @@ class Run:
         known = self.episodes[: self.learned]
         return PolicyAgent(self.learner.model, compiled(self.planning_agent(), known, seed=self.seed))
 
+    def longest(self, number: int) -> int:
+        """Decisions after which an episode of this number is cut: after each whole one come as many frames in short ones."""
+        short = -(-self.settings.episode_frames // self.environment.spec.action_repeat)
+        whole = self.environment.decisions_per_episode
+        if whole is None:
+            return short
+        cycle = 1 + whole // short
+        return whole if number % cycle == cycle - 1 else min(short, whole)
+
     def act(self, frames: int) -> None:
-        """Add the next episode to memory, cut after `episode_frames` and where `frames` are reached.
+        """Add the next episode to memory, cut after its `longest` decisions and where `frames` are reached.
 
         An episode in which the environment fails is left out, with a warning; `LearningError` after `FAULTS` of them in a row.
         """
@@ -185,7 +195,7 @@ class Run:
             agent = self.planning_agent()
         first = max([self.seed * 1_000_000 % 2**31, *(episode.seed + 1 for episode in self.episodes[-1:])])
         wanted: dict[str, Any] = {"episodes": number + 1}
-        longest = -(-self.settings.episode_frames // spec.action_repeat)
+        longest = self.longest(number)
         if self.frames + longest * spec.action_repeat > frames:
             wanted = {"frames": frames}
         for seed in range(first, first + FAULTS):
