@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 from mpc.critic import Continuation, Critic, two_hot
 from mpc.distillation import Labels, imitation_loss
 from mpc.learning.novelty import novelty
-from mpc.policy import Categorical, Policy
+from mpc.policy import Categorical, Policy, SquashedGaussian
 from planners.errors import require_positive
 from worldmodels.data.windows import Buffer, Window
 from worldmodels.jepa import JEPA
@@ -242,6 +242,7 @@ def imagined_loss(
     def step(carry, key):
         latent, weight = carry
         said = policy(latent)
+        assert isinstance(said, SquashedGaussian)
         action = said.sample(key=key)
         paid = weight * model.cost(latent, action)
         weight = weight * discount * continuation(latent, action)
