@@ -5,13 +5,14 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from benchmarks import doors, horizons, mazes, planner_bench, results
+from benchmarks import doors, horizons, many_tasks, mazes, planner_bench, results
 from benchmarks import speed as speed_benchmark
 from benchmarks.ablations import bench_ablations
 from benchmarks.control import bench_control, bench_simulator
-from benchmarks.explore import bench_exploration
+from benchmarks.explore import bench_exploration, draw_exploration
 from benchmarks.loader import bench_loader
 from benchmarks.many_tasks import bench_many_tasks
+from benchmarks.many_tasks_plot import film_tasks, plot_tasks
 from benchmarks.maze_plot import draw_doors, draw_mazes
 from benchmarks.maze_results_plot import plot_goals, plot_horizons
 from benchmarks.model_bench_cli import (
@@ -183,6 +184,7 @@ def bench_many_tasks_command(
     methods: tuple[str, ...] = (),
     frames: int = 100_000,
     updates: int = 4_000,
+    picture: bool = False,
     json_file: JSONFile = None,
 ) -> None:
     """One model a body, learned without reward, on every task of that body, into benchmarks/results/many_tasks.jsonl.
@@ -193,9 +195,14 @@ def bench_many_tasks_command(
         methods: some of simulator, random, planner and policy, measured in this order; all if not given.
         frames: explored without reward.
         updates: of critic and policy in imagination, for each task.
+        picture: film the policies of the first seed, docs/images/many-tasks.gif, and measure nothing.
         json_file: write the lines there too.
     """
+    if picture:
+        console.print(f"the film: {film_tasks(bodies or tuple(many_tasks.BODIES), seeds[0], frames, updates)}")
+        return
     write_lines(json_file, bench_many_tasks(bodies, seeds, methods, frames, updates))
+    console.print(f"the picture: {plot_tasks(results.read_lines(many_tasks.RESULTS))}")
 
 
 def bench_switching_command(
@@ -213,7 +220,11 @@ def bench_switching_command(
 
 
 def bench_exploration_command(
-    bodies: tuple[str, ...] = (), seeds: tuple[int, ...] = (1,), frames: int = 100_000, json_file: JSONFile = None
+    bodies: tuple[str, ...] = (),
+    seeds: tuple[int, ...] = (1,),
+    frames: int = 100_000,
+    picture: bool = False,
+    json_file: JSONFile = None,
 ) -> None:
     """How much of the state space disagreement, white and pink noise visit, into benchmarks/results/exploration.jsonl.
 
@@ -221,8 +232,12 @@ def bench_exploration_command(
         bodies: some of cartpole, reacher, walker and cheetah; all if not given.
         seeds: of the runs, which are bench many-tasks's.
         frames: environment steps of each.
+        picture: draw what the first seed's runs visited, docs/images/exploration.svg, and measure nothing.
         json_file: write the lines there too.
     """
+    if picture:
+        console.print(f"the picture: {draw_exploration(bodies, seeds[0], frames)}")
+        return
     write_lines(json_file, bench_exploration(bodies, seeds, frames))
 
 

@@ -10,7 +10,8 @@ from rich.console import Console
 
 import mpc
 from benchmarks import results
-from benchmarks.many_tasks import ACTION_REPEAT, BODIES, explored
+from benchmarks.many_tasks import ACTION_REPEAT, BODIES, explored, folder
+from benchmarks.many_tasks_plot import plot_visited
 from mpc.acting import play
 from mpc.exploration import ExplorationProgress, ExplorationSettings, coverage
 from mpc.exploration import explore as explore_in
@@ -46,9 +47,7 @@ def bench_exploration(bodies: Sequence[str], seeds: Sequence[int], frames: int) 
         task = f"dm_control/{body}-{BODIES[body][0]}-v0"
         environment = mpc.make(task, action_repeat=ACTION_REPEAT)
         for seed in seeds:
-            began, groups = time.process_time(), {"disagreement": list(explored(body, seed, frames)[1])}
-            for name, agent in {"pink": mpc.PinkAgent(environment.spec), "random": mpc.RandomAgent(environment.spec)}.items():
-                groups[name] = noise(environment, agent, frames, seed)
+            began, groups = time.process_time(), visited(environment, body, seed, frames)
             shares, minutes = coverage(groups, environment.spec), round((time.process_time() - began) / 60, 2)
             console.print(f"{task}, seed {seed}: {shares}", highlight=False)
             for method, share in shares.items():
@@ -64,6 +63,22 @@ def bench_exploration(bodies: Sequence[str], seeds: Sequence[int], frames: int) 
                 }
                 lines.append(results.write_line(RESULTS, line))
     return lines
+
+
+def visited(environment: mpc.Environment, body: str, seed: int, frames: int) -> dict[str, list[Episode]]:
+    """What each method did, at equal frames and resets."""
+    noises = {"pink": mpc.PinkAgent(environment.spec), "random": mpc.RandomAgent(environment.spec)}
+    made = {name: noise(environment, agent, frames, seed) for name, agent in noises.items()}
+    return {"disagreement": list(explored(body, seed, frames)[1]), **made}
+
+
+def draw_exploration(bodies: Sequence[str], seed: int, frames: int) -> Path:
+    """The picture of what the runs of `seed` visited, beside noise."""
+    shown = {}
+    for body in results.choose("body", bodies, BODIES):
+        environment = mpc.make(f"dm_control/{body}-{BODIES[body][0]}-v0", action_repeat=ACTION_REPEAT)
+        shown[body] = environment.spec, visited(environment, body, seed, frames), folder(body, seed, frames) / "progress.jsonl"
+    return plot_visited(shown)
 
 
 def noise(environment: mpc.Environment, agent: Any, frames: int, seed: int) -> list[Episode]:

@@ -164,7 +164,7 @@ def coverage(groups: Mapping[str, Sequence[Episode]], spec: Spec, *, bins: int =
 
     The grid spans what all groups together observed, so the figures compare groups with each other. Images are left out.
     """
-    seen = {name: np.concatenate([_flat(episode, spec) for episode in episodes]) for name, episodes in groups.items()}
+    seen = {name: np.concatenate([flat(episode, spec) for episode in episodes]) for name, episodes in groups.items()}
     together = np.concatenate(list(seen.values()))
     low, high = together.min(0), together.max(0)
     moving = np.flatnonzero(high - low > 1e-6)
@@ -176,7 +176,8 @@ def coverage(groups: Mapping[str, Sequence[Episode]], spec: Spec, *, bins: int =
     return shares
 
 
-def _flat(episode: Episode, spec: Spec) -> np.ndarray:
+def flat(episode: Episode, spec: Spec) -> np.ndarray:
+    """What was observed but for images, [T+1, D]."""
     return np.concatenate([episode.observations[name].reshape(len(episode) + 1, -1) for name, _ in spec.vectors], 1)
 
 

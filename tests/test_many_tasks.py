@@ -1,12 +1,15 @@
 """`sailplan bench many-tasks`: cells by name, left out where they are there, and measured whole at a tiny size."""
 
+import json
+
 import numpy as np
 import pytest
+from PIL import Image
 
 import mpc
 import planners
 import worldmodels
-from benchmarks import many_tasks, model_tables, results, switching
+from benchmarks import many_tasks, many_tasks_plot, model_tables, results, switching
 
 TINY = planners.ICEM(horizon=3, samples=8, iterations=1, elites=4, keep=2)
 
@@ -62,6 +65,46 @@ def test_the_simulator_comes_first_and_tells_what_a_good_episode_is(small, tmp_p
     assert [line["method"] for line in lines] == ["simulator", "random", "planner", "policy"]
     minutes = [line.get("minutes_to_first_good_episode") for line in lines]
     assert minutes == [None, None, 1.5 if good else None, None]
+
+
+def test_pictures_are_drawn_of_returns_and_of_what_was_visited(tmp_path):
+    lines = results.read_lines(results.RESULTS / "many_tasks.jsonl")
+    assert "walker-stand" in many_tasks_plot.plot_tasks(lines, tmp_path).read_text()
+    environment = mpc.make("dm_control/cartpole-swingup-v0", action_repeat=8)
+    agent = mpc.RandomAgent(environment.spec)
+    groups = {name: list(mpc.collect(environment, frames=200, agent=agent, seed=seed)) for seed, name in enumerate("ab")}
+    reports = [{"frames": 100 * n, "novelty": None if n < 2 else 1 / n} for n in range(4)]
+    (tmp_path / "progress.jsonl").write_text("\n".join(map(json.dumps, reports)))
+    drawn = many_tasks_plot.plot_visited({"cartpole": (environment.spec, groups, tmp_path / "progress.jsonl")}, tmp_path)
+    assert "cartpole, b" in drawn.read_text() and not list(tmp_path.glob("*.aside"))
+
+
+def test_states_are_shown_along_where_they_vary_most():
+    """Two of three components vary together, the third hardly matters: their common direction comes first, from end to end."""
+    rng = np.random.default_rng(0)
+    along = rng.uniform(-1, 1, 200)
+    states = np.stack([along, 3 * along, rng.uniform(-1, 1, 200)], 1)
+    shown = many_tasks_plot.projected({"left": states[along < 0], "right": states[along >= 0]})
+    first = np.concatenate([shown["left"][:, 0], shown["right"][:, 0]])
+    assert first.min() == 0 and first.max() == 1
+    low, high = sorted((shown["left"][:, 0].mean(), shown["right"][:, 0].mean()))
+    assert low < 0.35 and high > 0.65
+    assert abs(np.corrcoef(np.concatenate([along[along < 0], along[along >= 0]]), first)[0, 1]) > 0.99
+
+
+@pytest.mark.slow
+def test_policies_are_filmed_side_by_side(small, tmp_path, monkeypatch):
+    if mpc.rendering_backend() is None:
+        pytest.skip("no rendering backend")
+    monkeypatch.setitem(many_tasks.BODIES, "cartpole", ("swingup", ("balance", "swingup")))
+    monkeypatch.setattr(many_tasks_plot, "SECONDS", 1.0)
+    environment = mpc.make("dm_control/cartpole-swingup-v0", action_repeat=8)
+    data = mpc.collect(environment, frames=200, agent=mpc.RandomAgent(environment.spec))
+    model = worldmodels.JEPA(environment.spec, latent=8, hidden=16, members=2)
+    monkeypatch.setattr(many_tasks, "explored", lambda *_: (model, data))
+    film = Image.open(many_tasks_plot.film_tasks(["cartpole"], 1, 200, 5, tmp_path / "film.gif"))
+    assert film.size == (2 * many_tasks_plot.SIZE[0], many_tasks_plot.SIZE[1])
+    assert getattr(film, "n_frames", 1) > 3
 
 
 @pytest.mark.slow
