@@ -53,6 +53,7 @@ class RunSettings:
         drawn. As many frames as in those are acted in whole episodes, which show what comes later.
       updates: per decision.
       horizon, samples, iterations, proposals: of the planner that acts.
+      spread: of its first samples, in halves of the actions' range; a wide search finds what the critic does not know.
       unsurprised: share of the updates made after a round that was predicted as well as all that is remembered; all of them are made
         from twice that error on. 1 learns always.
       curiosity: deviation of the costs, of which novelty makes up what is lacking; 0 does without.
@@ -65,6 +66,7 @@ class RunSettings:
     samples: int = 128
     iterations: int = 4
     proposals: int = 16
+    spread: float = 0.2
     unsurprised: float = 1.0
     curiosity: float = 0.1
     learner: LearnerSettings = LearnerSettings()
@@ -80,7 +82,7 @@ class RunSettings:
         elites = max(2, self.samples // 8)
         if isinstance(spec.action, DiscreteAction):
             return planners.CategoricalCEM(**size, elites=elites, proposals=self.proposals)
-        return planners.CEM(**size, elites=elites, proposals=self.proposals)
+        return planners.CEM(**size, elites=elites, spread=self.spread, proposals=self.proposals)
 
 
 class LearningProgress(NamedTuple):
