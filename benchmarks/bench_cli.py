@@ -195,7 +195,7 @@ def bench_many_tasks_command(
         methods: some of simulator, random, planner and policy, measured in this order; all if not given.
         frames: explored without reward.
         updates: of critic and policy in imagination, for each task.
-        picture: film the policies of the first seed, docs/images/many-tasks.gif, and measure nothing.
+        picture: film the planner on the first seed's models, docs/images/many-tasks.gif, and measure nothing.
         json_file: write the lines there too.
     """
     if picture:

@@ -104,18 +104,19 @@ def _draw_visited(axes: Any, points: np.ndarray) -> None:
 
 
 def film_tasks(bodies: Sequence[str], seed: int, frames: int, updates: int, path: Path = PICTURES / "many-tasks.gif") -> Path:
-    """The policies of all tasks of `bodies` side by side, in real time; what `bench many-tasks` learned. `path` is replaced whole."""
+    """The planner at all tasks of `bodies` side by side, in real time; what `bench many-tasks` learned. `path` is replaced whole."""
     panels = []
     for body in bodies:
         model, dataset = many_tasks.explored(body, seed, frames)
         for task in many_tasks.BODIES[body][1]:
             run, name = many_tasks.folder(body, seed, frames), f"{body}.{task}"
-            _, policy, _ = many_tasks.solution(run, model, dataset, name, updates, seed)
+            agents, _ = many_tasks.imagined(run, model, dataset, name, updates, seed)
             environment = mpc.make(f"dm_control/{body}-{task}-v0", action_repeat=many_tasks.ACTION_REPEAT)
-            panels.append(filmed(environment, mpc.PolicyAgent(model, policy)))
+            panels.append(filmed(environment, agents["planner"]))
             environment.close()
-    empty = [np.full_like(panels[0], 255)] * (-len(panels) % min(COLUMNS, len(panels)))
-    rows = np.split(np.stack(panels + empty), range(COLUMNS, len(panels), COLUMNS))
+    columns = -(-len(panels) // -(-len(panels) // COLUMNS))
+    empty = [np.full_like(panels[0], 255)] * (-len(panels) % columns)
+    rows = np.split(np.stack(panels + empty), range(columns, len(panels), columns))
     path.parent.mkdir(parents=True, exist_ok=True)
     mpc.write_gif(path, np.concatenate([np.concatenate(list(row), 2) for row in rows], 1), 1 / PER_SECOND)
     return path

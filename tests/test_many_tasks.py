@@ -93,11 +93,12 @@ def test_states_are_shown_along_where_they_vary_most():
 
 
 @pytest.mark.slow
-def test_policies_are_filmed_side_by_side(small, tmp_path, monkeypatch):
+def test_tasks_are_filmed_side_by_side(small, tmp_path, monkeypatch):
     if mpc.rendering_backend() is None:
         pytest.skip("no rendering backend")
     monkeypatch.setitem(many_tasks.BODIES, "cartpole", ("swingup", ("balance", "swingup")))
     monkeypatch.setattr(many_tasks_plot, "SECONDS", 1.0)
+    monkeypatch.setattr(many_tasks, "PLANNER", TINY)
     environment = mpc.make("dm_control/cartpole-swingup-v0", action_repeat=8)
     data = mpc.collect(environment, frames=200, agent=mpc.RandomAgent(environment.spec))
     model = worldmodels.JEPA(environment.spec, latent=8, hidden=16, members=2)
