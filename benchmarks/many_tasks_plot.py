@@ -77,8 +77,8 @@ def plot_visited(bodies: Mapping[str, tuple[Any, Visited, Path]], folder: Path =
             reports = [json.loads(line) for line in progress.read_text().splitlines()]
             known = [(report["frames"] / 1000, report["novelty"]) for report in reports if report["novelty"] is not None]
             if known:
-                series = Series("", *zip(*known, strict=True), "blue")
-                draw_lines(row[-1], [series], Axis("thousand frames"), Axis("new to the model", logarithmic=True))
+                x, y = zip(*known, strict=True)
+                draw_lines(row[-1], [Series("", x, y)], Axis("thousand frames"), Axis("new to the model", logarithmic=True))
         write(figure, path)
     return path
 
