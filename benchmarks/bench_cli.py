@@ -199,7 +199,7 @@ def bench_many_tasks_command(
         json_file: write the lines there too.
     """
     if picture:
-        console.print(f"the film: {film_tasks(bodies or tuple(many_tasks.BODIES), seeds[0], frames, updates)}")
+        console.print(f"the film: {film_tasks(bodies, seeds[0], frames, updates)}")
         return
     write_lines(json_file, bench_many_tasks(bodies, seeds, methods, frames, updates))
     console.print(f"the picture: {plot_tasks(results.read_lines(many_tasks.RESULTS))}")

@@ -10,7 +10,7 @@ from rich.console import Console
 
 import mpc
 from benchmarks import results
-from benchmarks.many_tasks import ACTION_REPEAT, BODIES, explored, folder
+from benchmarks.many_tasks import ACTION_REPEAT, BODIES, environment_of, explored, folder
 from benchmarks.many_tasks_plot import plot_visited
 from mpc.acting import play
 from mpc.exploration import ExplorationProgress, ExplorationSettings, coverage
@@ -45,7 +45,7 @@ def bench_exploration(bodies: Sequence[str], seeds: Sequence[int], frames: int) 
     lines = []
     for body in results.choose("body", bodies, BODIES):
         task = f"dm_control/{body}-{BODIES[body][0]}-v0"
-        environment = mpc.make(task, action_repeat=ACTION_REPEAT)
+        environment = environment_of(body, BODIES[body][0])
         for seed in seeds:
             began, groups = time.process_time(), visited(environment, body, seed, frames)
             shares, minutes = coverage(groups, environment.spec), round((time.process_time() - began) / 60, 2)
@@ -76,7 +76,7 @@ def draw_exploration(bodies: Sequence[str], seed: int, frames: int) -> Path:
     """The picture of what the runs of `seed` visited, beside noise."""
     shown = {}
     for body in results.choose("body", bodies, BODIES):
-        environment = mpc.make(f"dm_control/{body}-{BODIES[body][0]}-v0", action_repeat=ACTION_REPEAT)
+        environment = environment_of(body, BODIES[body][0])
         shown[body] = environment.spec, visited(environment, body, seed, frames), folder(body, seed, frames) / "progress.jsonl"
     return plot_visited(shown)
 

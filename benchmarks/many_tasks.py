@@ -58,16 +58,24 @@ def bench_many_tasks(
     return lines
 
 
+def environment_of(body: str, task: str, *, privileged: bool = False) -> mpc.Environment:
+    """The environment of a body's task; `privileged` where its simulator is planned on."""
+    return mpc.make(f"dm_control/{body}-{task}-v0", action_repeat=ACTION_REPEAT, privileged=privileged)
+
+
 def cell(body: str, task: str, method: str, seed: int, frames: int, updates: int) -> dict[str, Any]:
     """What a line is known by; random's and the simulator's know neither seed nor frames."""
     ours = method in ("planner", "policy")
-    ceiling = {"samples": CEILING.samples} if method == "simulator" else {}
+    searches: dict[str, dict[str, Any]] = {
+        "simulator": {"samples": CEILING.samples},
+        "planner": {"samples": PLANNER.samples, "proposals": PLANNER.proposals, "spread": PLANNER.spread},
+    }
     return {
         "benchmark": "many_tasks",
         "body": body,
         "task": f"dm_control/{body}-{task}-v0",
         "method": method,
-        "settings": {"action_repeat": ACTION_REPEAT, "updates": updates if ours else 0, **ceiling},
+        "settings": {"action_repeat": ACTION_REPEAT, "updates": updates if ours else 0, **searches.get(method, {})},
         "seed": seed if ours else 0,
         "frames": frames if ours else 0,
     }
@@ -84,7 +92,7 @@ def explored(body: str, seed: int, frames: int) -> tuple[Any, Dataset]:
     if not run.exists():
         aside = run.with_name(run.name + ".aside")
         shutil.rmtree(aside, ignore_errors=True)
-        environment = mpc.make(f"dm_control/{body}-{BODIES[body][0]}-v0", action_repeat=ACTION_REPEAT)
+        environment = environment_of(body, BODIES[body][0])
         console.print(f"{body}, seed {seed}: {frames} frames without reward", highlight=False)
         explore(environment, aside, frames=frames, seed=seed)
         aside.rename(run)
@@ -96,7 +104,7 @@ def task_lines(
 ) -> list[dict[str, Any]]:
     """The `cells` of one task by method, in their order: who acts, and what it returns; critic and policy are imagined for it first."""
     name, lines = f"dm_control/{body}-{task}-v0", []
-    environment = mpc.make(name, action_repeat=ACTION_REPEAT)
+    environment = environment_of(body, task)
     agents: dict[str, Any] = {"random": mpc.RandomAgent(environment.spec)}
     spent = 0.0
     if {"planner", "policy"} & set(cells):
@@ -106,7 +114,7 @@ def task_lines(
     for method, known in cells.items():
         began, played, episodes = time.process_time(), environment, EPISODES
         if method == "simulator":
-            played, episodes = mpc.make(name, action_repeat=ACTION_REPEAT, privileged=True), CEILING_EPISODES
+            played, episodes = environment_of(body, task, privileged=True), CEILING_EPISODES
             agents[method] = mpc.PlanningAgent(mpc.simulator(played), mpc.cost(mpc.tasks.lookup(f"{body}.{task}")), CEILING)
         result = mpc.evaluate(played, agents[method], episodes=episodes, seed=HELD_OUT)
         ours, best = method in ("planner", "policy"), best_known(name)

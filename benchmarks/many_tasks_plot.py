@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 import mpc
-from benchmarks import many_tasks
+from benchmarks import many_tasks, results
 from benchmarks.learn import HELD_OUT
 from benchmarks.plots import COLOURS, Axis, Series, draw_lines, drawing, write
 from benchmarks.provenance import ROOT
-from benchmarks.table_text import group, mean_and_interval, short
+from benchmarks.table_text import group, latest, mean_and_interval, short
 from mpc.acting import play
 from mpc.exploration import flat
 from worldmodels.data import Episode
@@ -23,11 +23,13 @@ BINS = 48  # of an axis, where what was visited is shown
 SIZE = 128, 96  # of a film's panel, pixels
 COLUMNS = 5
 SECONDS, PER_SECOND = 8.0, 10
+Visited = Mapping[str, Sequence[Episode]]
+"""What each method did, by its name."""
 
 
 def plot_tasks(lines: Sequence[dict], folder: Path = PICTURES) -> Path:
     """`many-tasks.svg` in `folder`, replaced whole: a row a task, a mark a method at its return, of the most frames, with its interval."""
-    tasks, path = group(lines, "task"), folder / "many-tasks.svg"
+    tasks, path = group(latest(lines), "task"), folder / "many-tasks.svg"
     with drawing() as make_figure:
         figure = make_figure(figsize=(7.0, 1.0 + 0.36 * len(tasks)), layout="constrained")
         axes = figure.subplots()
@@ -50,9 +52,6 @@ def plot_tasks(lines: Sequence[dict], folder: Path = PICTURES) -> Path:
         figure.legend(loc="outside upper center", ncols=len(METHODS))
         write(figure, path)
     return path
-
-
-Visited = Mapping[str, Sequence[Episode]]
 
 
 def plot_visited(bodies: Mapping[str, tuple[Any, Visited, Path]], folder: Path = PICTURES) -> Path:
@@ -104,14 +103,18 @@ def _draw_visited(axes: Any, points: np.ndarray) -> None:
 
 
 def film_tasks(bodies: Sequence[str], seed: int, frames: int, updates: int, path: Path = PICTURES / "many-tasks.gif") -> Path:
-    """The planner at all tasks of `bodies` side by side, in real time; what `bench many-tasks` learned. `path` is replaced whole."""
-    panels = []
+    """The planner at all tasks of `bodies` side by side, in real time; what `bench many-tasks` learned. `path` is replaced whole.
+
+    Raises `RenderingError` before anything is learned where no backend draws.
+    """
+    panels, bodies = [], results.choose("body", bodies, many_tasks.BODIES)
+    mpc.record(many_tasks.environment_of(bodies[0], many_tasks.BODIES[bodies[0]][0]), [], HELD_OUT)
     for body in bodies:
         model, dataset = many_tasks.explored(body, seed, frames)
         for task in many_tasks.BODIES[body][1]:
             run, name = many_tasks.folder(body, seed, frames), f"{body}.{task}"
             agents, _ = many_tasks.imagined(run, model, dataset, name, updates, seed)
-            environment = mpc.make(f"dm_control/{body}-{task}-v0", action_repeat=many_tasks.ACTION_REPEAT)
+            environment = many_tasks.environment_of(body, task)
             panels.append(filmed(environment, agents["planner"]))
             environment.close()
     columns = -(-len(panels) // -(-len(panels) // COLUMNS))

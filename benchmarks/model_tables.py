@@ -3,7 +3,18 @@
 import json
 from collections.abc import Callable, Sequence
 
-from benchmarks.table_text import Lines, group, markdown, mean_and_interval, number, plus_minus, provenance, short, text_of
+from benchmarks.table_text import (
+    Lines,
+    group,
+    latest,
+    markdown,
+    mean_and_interval,
+    number,
+    plus_minus,
+    provenance,
+    short,
+    text_of,
+)
 
 
 def objectives(lines: Lines) -> str:
@@ -115,6 +126,7 @@ def _figures(lines: Lines, columns: dict[str, str]) -> str:
 
 def many_tasks(lines: Lines) -> str:
     """One row per task: random, the simulator, and a model without reward by its frames, planning and reacting."""
+    lines = latest(lines)
     found = group(lines, "method", "frames")
     columns = sorted(found, key=lambda column: (int(column[1]), column[0]))
     rows = []

@@ -16,7 +16,7 @@ import numpy as np
 import mpc
 from benchmarks import results
 from benchmarks.learn import HELD_OUT
-from benchmarks.many_tasks import ACTION_REPEAT, DISCOUNT, PLANNER, explored, folder, solution
+from benchmarks.many_tasks import ACTION_REPEAT, DISCOUNT, PLANNER, environment_of, explored, folder, solution
 from mpc.agent import Observation
 
 RESULTS = results.RESULTS / "switching.jsonl"
@@ -37,7 +37,7 @@ def _measured(seed: int, frames: int, updates: int) -> Iterator[dict[str, Any]]:
     for name in SEGMENTS:
         critic, policy, _ = solution(folder(BODY, seed, frames), model, dataset, f"{BODY}.{name}", updates, seed)
         body.solve(name, critic, policy)
-    environment = mpc.make(f"dm_control/{BODY}-{SEGMENTS[0]}-v0", action_repeat=ACTION_REPEAT)
+    environment = environment_of(BODY, SEGMENTS[0])
     played = [_episode(body, environment, HELD_OUT + episode) for episode in range(EPISODES)]
     returns = {method: np.array([[paid[method] for paid in each] for each, _ in played]) for method in ("switched", "fresh")}
     for method, of_segments in returns.items():

@@ -31,6 +31,11 @@ def group_by_accelerator(lines: Lines) -> dict[str, list[dict]]:
     return found
 
 
+def latest(lines: Lines) -> Lines:
+    """Of lines that differ in their settings only, the one measured last."""
+    return list({(line["task"], line["method"], line["seed"], line["frames"]): line for line in lines}.values())
+
+
 def mean_and_interval(cell: Lines, metric: str) -> tuple[float | None, float | None]:
     """Mean of `metric` over the lines of a cell and the half-width of its 95 % interval; (None, None) where unmeasured.
 

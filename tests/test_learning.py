@@ -43,6 +43,13 @@ def spec_of(size: int) -> Spec:
     )
 
 
+def test_a_planner_that_cannot_be_is_refused_before_anything_is_acted(tmp_path):
+    made = mpc.make("Pendulum-v1", action_repeat=4)
+    with pytest.raises(planners.SettingError, match="spread"):
+        learn(made, tmp_path / "run", frames=100, settings=replace(RUN, spread=-1.0))
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("cost", [-300.0, -1.0, -1e-3, 0.0, 0.37, 12.5, 20_000.0])
 def test_two_hot_stands_for_the_number_it_was_made_of(cost):
     weights = two_hot(jnp.asarray(cost))

@@ -27,6 +27,8 @@ def test_unknown_names_are_refused_before_anything_runs(small):
         many_tasks.bench_many_tasks(["dog"], [1], [], 1_000, 1)
     with pytest.raises(results.ResultError, match="method magic is not known"):
         many_tasks.bench_many_tasks([], [1], ["magic"], 1_000, 1)
+    with pytest.raises(results.ResultError, match="body dog is not known"):
+        many_tasks_plot.film_tasks(["dog"], 1, 1_000, 1)
     assert not many_tasks.RESULTS.exists()
 
 
@@ -41,6 +43,17 @@ def test_the_simulator_plans_with_ten_times_the_samples():
     assert many_tasks.CEILING.samples == 10 * many_tasks.PLANNER.samples
     assert many_tasks.CEILING.horizon == many_tasks.PLANNER.horizon
     assert many_tasks.cell("cartpole", "balance", "simulator", 1, 1, 1)["settings"]["samples"] == many_tasks.CEILING.samples
+
+
+def test_another_search_is_another_cell_and_the_table_has_the_last(small, monkeypatch):
+    before = many_tasks.cell("cartpole", "balance", "planner", 1, 1_000, 1)
+    results.write_line(many_tasks.RESULTS, {**before, "return_mean": 100.0, "minutes": 1.0})
+    assert results.holds(many_tasks.RESULTS, before)
+    monkeypatch.setattr(many_tasks, "PLANNER", TINY)
+    after = many_tasks.cell("cartpole", "balance", "planner", 1, 1_000, 1)
+    assert not results.holds(many_tasks.RESULTS, after)
+    results.write_line(many_tasks.RESULTS, {**after, "return_mean": 200.0, "minutes": 1.0})
+    assert "| cartpole-balance | 200 " in model_tables.many_tasks(results.read_lines(many_tasks.RESULTS))
 
 
 @pytest.mark.parametrize(("ceiling", "good"), [(500.0, True), (900.0, False)])

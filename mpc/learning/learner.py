@@ -255,6 +255,27 @@ def imagined_loss(
     return to_go.mean() / spread - settings.entropy * uncertainty.mean(), to_go
 
 
+def policy_loss(
+    policy: Policy,
+    modules: tuple[JEPA, Critic, Continuation],
+    latents: Float[Array, "B L+1 D"],
+    planned: Labels,
+    spread: Float[Array, ""],
+    discount: Float[Array, ""],
+    settings: LearnerSettings,
+    key: Array,
+) -> tuple[Float[Array, ""], Float[Array, " N"]]:
+    """What the policy's own actions cost from the latents of windows, and its distance to what was `planned`; and costs to go."""
+    if settings.imagined > 0 and not policy.discrete:
+        reacting, to_go = imagined_loss(policy, modules, latents[:, 0], spread, discount, settings, key)
+    else:
+        flat = latents[:, ::POLICY_STRIDE].reshape(-1, latents.shape[-1])
+        reacting, to_go = reaction_loss(policy, modules[1], flat, spread, settings.entropy, key)
+    return reacting + settings.imitation * imitation_loss(
+        policy, planned
+    ), to_go  # compiled while both learn (Wang et al. 2025)
+
+
 @partial(jax.jit, static_argnames=("settings", "count"))
 def improve(
     learner: Learner,
@@ -295,24 +316,16 @@ def improve(
 
         modules = nnx.merge(graph, params, rest)
         model, critic, _ = modules
-        met = jax.lax.stop_gradient(latents)
-        imagining = settings.imagined > 0 and not learner.policy.discrete
-
         recent = buffer.sample(settings.batch, 1, newest=settings.newest, key=recent_key)
         features = model.encode(recent.observations[:, 0])
         planned = Labels(jax.lax.stop_gradient(features), recent.actions[:, 0])
 
-        def policy_loss(policy_params):
+        def acting(policy_params):
             policy = nnx.merge(policy_graph, policy_params, policy_rest)
-            if imagining:
-                reacting, to_go = imagined_loss(policy, modules, met[:, 0], spread, discount, settings, policy_key)
-            else:
-                flat = met[:, ::POLICY_STRIDE].reshape(-1, met.shape[-1])
-                reacting, to_go = reaction_loss(policy, critic, flat, spread, settings.entropy, policy_key)
-            imitating = imitation_loss(policy, planned)  # compiled while both learn (Wang et al. 2025)
-            return reacting + settings.imitation * imitating, to_go
+            met = jax.lax.stop_gradient(latents)
+            return policy_loss(policy, modules, met, planned, spread, discount, settings, policy_key)
 
-        policy_gradients, to_go = jax.grad(policy_loss, has_aux=True)(policy_params)
+        policy_gradients, to_go = jax.grad(acting, has_aux=True)(policy_params)
         step, policy_state = optimizer.update(policy_gradients, policy_state, policy_params)
         policy_params = optax.apply_updates(policy_params, step)
 

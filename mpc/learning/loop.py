@@ -113,6 +113,7 @@ class Run:
 
     def __init__(self, environment: Environment, folder: Path, settings: RunSettings, *, seed: int):
         self.environment, self.folder, self.settings, self.seed = environment, folder, settings, seed
+        self.planner = settings.planner(environment.spec)
         self.discount = discount_of(environment.decisions_per_episode)
         self.learner = new_learner(environment.spec, settings.learner, seed=seed)
         self.learned = 0  # episodes learned from
@@ -123,8 +124,9 @@ class Run:
         """A fresh run; `LearningError` where `folder` holds one already."""
         if (folder / "memory" / MANIFEST).exists():
             raise LearningError(f"{folder} holds a run already. Go on with it by --resume, or choose another folder.")
+        run = cls(environment, folder, settings, seed=seed)
         folder.mkdir(parents=True, exist_ok=True)
-        return cls(environment, folder, settings, seed=seed)
+        return run
 
     @classmethod
     def resume(cls, environment: Environment, folder: Path, settings: RunSettings, *, seed: int) -> "Run":
@@ -164,8 +166,7 @@ class Run:
         return any(episode.terminated for episode in self.episodes)
 
     def planning_agent(self) -> PlanningAgent:
-        planner = self.settings.planner(self.environment.spec)
-        return planning_agent(self.learner, planner, self.discount, ends=self.ends)
+        return planning_agent(self.learner, self.planner, self.discount, ends=self.ends)
 
     def policy_agent(self) -> PolicyAgent:
         """Mode-1 as the learner has it: it proposes the plans, and imitates those made while all was still learning."""
