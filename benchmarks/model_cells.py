@@ -1,7 +1,8 @@
 """Cells that train one model on given data and plan on it: what `bench objectives`, `partial` and `distractors` have in common.
 
-The data are no model's own: random episodes, and episodes of iCEM on the true simulator with exploration noise. They are gathered
-once a task, with everything in sight; a cell's view hides some of it or adds to it.
+The data are none of the compared models' own: random episodes, and episodes of iCEM on the true simulator with exploration noise; of
+a locomotion body those too that the model of `bench planners` learned from. They are gathered once a task, with everything in sight; a
+cell's view hides some of it or adds to it.
 """
 
 import itertools
@@ -20,7 +21,7 @@ import mpc
 import planners
 import worldmodels
 from benchmarks import results
-from benchmarks.planner_cells import ACTION_REPEAT, TASKS, Task
+from benchmarks.planner_cells import ACTION_REPEAT, TASKS, Task, rehearsal
 from benchmarks.views import View, replayed
 from mpc.acting import play
 from mpc.evaluation import confidence_interval
@@ -139,9 +140,11 @@ def data_of(task: Task, count: int = EPISODES, *, first: int = 0) -> worldmodels
     agent = mpc.PlanningAgent(mpc.simulator(simulator), cost, planner)
     acted = mpc.collect(simulator, episodes=count, seed=first + 1_000, agent=agent)
     random = mpc.collect(environment, episodes=count, seed=first)
+    rehearsed = rehearsal(task, environment) if task.rehearsed and not first else ()
     aside = folder.with_name(folder.name + ".aside")
-    with worldmodels.Dataset.create(aside, environment.spec, {"of": "random, and iCEM on the simulator"}) as dataset:
-        for episode in [*random, *(replayed(environment, episode) for episode in acted)]:
+    described = "random, iCEM on the simulator" + (", and the rehearsal" if rehearsed else "")
+    with worldmodels.Dataset.create(aside, environment.spec, {"of": described}) as dataset:
+        for episode in [*random, *(replayed(environment, episode) for episode in acted), *rehearsed]:
             dataset.append(episode)
     aside.rename(folder)
     return worldmodels.Dataset.open(folder)

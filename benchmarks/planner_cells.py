@@ -30,6 +30,8 @@ class Task:
     Attributes:
       random_episodes, rounds, episodes: as in `demo.DemoSettings`. A task whose target moves from episode to episode
         (reacher) needs many of them rather than many frames of one.
+      rehearsed: whether models are compared on episodes of this training too. Between what random actions and what a planner on
+        the simulator reach, a locomotion body is in states that neither visits, and that models without them plan into.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Task:
     random_episodes: int = 5
     rounds: int = 6
     episodes: int = 2
+    rehearsed: bool = False
 
     @property
     def environment(self) -> str:
@@ -59,7 +62,7 @@ TASKS = {
     for task in (
         Task("cartpole-swingup", 30),
         Task("reacher-easy", 20, random_episodes=16, rounds=6, episodes=6),
-        Task("cheetah-run", 15),
+        Task("cheetah-run", 15, rehearsed=True),
     )
 }
 BUDGETS = {"analytic": (64, 512, 4096), "simulator": (32, 128), "jepa": (16, 32, 64, 256, 1024)}
@@ -141,6 +144,12 @@ def place(task: str, kind: str, horizon: int) -> Place:
 
 def _entries(tree: Any) -> int:
     return sum(int(np.size(leaf)) for leaf in jax.tree.leaves(tree))
+
+
+def rehearsal(task: Task, environment: mpc.Environment) -> worldmodels.Dataset:
+    """The episodes that the task's JEPA under `MODELS` was trained on."""
+    trained(task, environment)
+    return worldmodels.Dataset.open(MODELS / task.name / "data")
 
 
 def trained(task: Task, environment: mpc.Environment, settings: demo.DemoSettings | None = None) -> worldmodels.JEPA:
