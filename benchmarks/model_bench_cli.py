@@ -45,7 +45,7 @@ def bench_objectives_command(
 
 def bench_partial_command(
     methods: tuple[str, ...] = (),
-    budget: tyro.conf.OmitArgPrefixes[Budget] = Budget(),  # noqa: B008
+    budget: tyro.conf.OmitArgPrefixes[Budget] = Budget(updates=5_000),  # noqa: B008
     json_file: JSONFile = None,
 ) -> None:
     """The cartpole without velocities, into benchmarks/results/partial.jsonl; cells that are there are left out.
@@ -84,7 +84,7 @@ def bench_distractors_command(
 def bench_action_free_command(
     tasks: tuple[str, ...] = ("cartpole-swingup",),
     methods: tuple[str, ...] = (),
-    budget: tyro.conf.OmitArgPrefixes[Budget] = Budget(),  # noqa: B008
+    budget: tyro.conf.OmitArgPrefixes[Budget] = Budget(updates=5_000),  # noqa: B008
     json_file: JSONFile = None,
 ) -> None:
     """A tenth of the actions, into benchmarks/results/action_free.jsonl; cells that are there are left out.
