@@ -6,7 +6,8 @@ from typing import Any
 
 from benchmarks.plots import COLOURS, Axis, Series, draw_lines, drawing, write
 from benchmarks.provenance import ROOT
-from benchmarks.table_text import group, mean_and_interval, short
+from benchmarks.table_text import group, latest, mean_and_interval, short
+from worldmodels.jepa import JEPASettings
 
 PICTURES = ROOT / "docs" / "images"
 SHARES = {"success_rate": "rocks missed", "modes_covered": "ends covered", "between": "particles between"}
@@ -36,8 +37,12 @@ def plot_futures(lines: Sequence[dict], folder: Path = PICTURES) -> Path:
 
 
 def plot_returns(lines: Sequence[dict], path: Path, by: Sequence[str] = ("condition",)) -> Path:
-    """A panel a task, a bar for all lines with the same fields `by`, with 95 % intervals; `path` is replaced whole."""
-    tasks = group(lines, "task")
+    """A panel a task, a bar for all lines with the same fields `by`, with 95 % intervals; `path` is replaced whole.
+
+    Of models as wide as models are where nothing else is said.
+    """
+    usual = JEPASettings().hidden
+    tasks = group([line for line in latest(lines) if line["settings"].get("hidden", usual) == usual], "task")
     rows = max(len(group(part, *by)) for part in tasks.values())
     with drawing() as make_figure:
         figure = make_figure(figsize=(4.5 * len(tasks), 1.1 + 0.3 * rows), layout="constrained")

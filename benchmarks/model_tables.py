@@ -20,7 +20,7 @@ from benchmarks.table_text import (
 def objectives(lines: Lines) -> str:
     """One row per task, objective and condition: the return of iCEM on it, and what its diagnostics said."""
     fields = ("plan_rank_correlation", "effective_rank", "information_x", "prediction_error", "open_loop_error")
-    rows = []
+    lines, rows = latest(lines), []
     for (task, method, condition), cell in group(lines, "task", "method", "condition").items():
         figures = [number(mean_and_interval(cell, field)[0]) for field in fields]
         caught = f"{sum(bool(line.get('collapse_caught')) for line in cell)} of {len(cell)}"
@@ -42,7 +42,7 @@ def distractors(lines: Lines) -> str:
 
 def _beside(lines: Lines, kind: str, share: str, reference: Callable[[dict], bool], alike: Sequence[str]) -> str:
     """Rows of models, each beside the reference with the same task and fields `alike`."""
-    lines = [{**line, "hidden": str(line["settings"].get("hidden", ""))} for line in lines]
+    lines = [{**line, "hidden": str(line["settings"].get("hidden", ""))} for line in latest(lines)]
     references = group([line for line in lines if reference(line)], "task", *alike)
     fields = ("plan_rank_correlation", "effective_rank", "prediction_error", "open_loop_error")
     rows = []

@@ -32,8 +32,12 @@ def group_by_accelerator(lines: Lines) -> dict[str, list[dict]]:
 
 
 def latest(lines: Lines) -> Lines:
-    """Of lines that differ in their settings only, the one measured last."""
-    return list({(line["task"], line["method"], line["seed"], line["frames"]): line for line in lines}.values())
+    """Of lines that differ in other settings than the condition and the width of networks, such as updates, the one measured last."""
+    found = {}
+    for line in lines:
+        width = line["settings"].get("hidden")
+        found[line["task"], line["method"], line["seed"], line["frames"], line.get("condition"), width] = line
+    return list(found.values())
 
 
 def mean_and_interval(cell: Lines, metric: str) -> tuple[float | None, float | None]:

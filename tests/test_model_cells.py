@@ -11,6 +11,7 @@ import worldmodels
 from benchmarks import action_free, distractors, model_cells, objectives, partial, pixels, results
 from benchmarks.model_cells import Budget, Cell
 from benchmarks.planner_cells import ACTION_REPEAT, TASKS
+from benchmarks.table_text import latest
 from benchmarks.views import DISTRACTORS, View
 from tests import tiny
 from tests.test_agent import DoubleIntegrator
@@ -71,6 +72,23 @@ def test_of_each_episode_a_stretch_is_kept_at_another_time_in_each():
         np.testing.assert_array_equal(part.costs, whole.costs[first : first + 4])
         for name, values in part.observations.items():
             np.testing.assert_array_equal(values, whole.observations[name][first : first + 5])
+
+
+def test_what_was_rehearsed_is_learned_from_and_not_measured_on(monkeypatch, tmp_path, recorded):
+    monkeypatch.setattr(model_cells, "rehearsal", lambda task, environment: recorded)
+    monkeypatch.setattr(mpc, "collect", lambda environment, **settings: recorded)
+    count = len(recorded)
+    for rehearsed, first, kinds in ((False, 0, 2), (True, 0, 3), (True, model_cells.HELD_OUT, 2)):
+        task = replace(TASK, rehearsed=rehearsed)
+        monkeypatch.setattr(model_cells, "DATA", tmp_path / f"{rehearsed}-{first}")
+        assert len(model_cells.data_of(task, first=first)) == kinds * count
+
+
+def test_tables_show_what_was_measured_last_of_each_condition_and_width():
+    line = {"task": "t", "method": "m", "seed": 0, "frames": 1, "condition": "clean"}
+    old, new = ({**line, "settings": {"updates": updates}} for updates in (2, 5))
+    wide, noisy = {**line, "settings": {"hidden": 256}}, {**old, "condition": "noisy"}
+    assert latest([old, wide, noisy, new]) == [new, wide, noisy]
 
 
 class Sinking(DoubleIntegrator):

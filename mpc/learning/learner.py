@@ -271,9 +271,8 @@ def policy_loss(
     else:
         flat = latents[:, ::POLICY_STRIDE].reshape(-1, latents.shape[-1])
         reacting, to_go = reaction_loss(policy, modules[1], flat, spread, settings.entropy, key)
-    return reacting + settings.imitation * imitation_loss(
-        policy, planned
-    ), to_go  # compiled while both learn (Wang et al. 2025)
+    imitating = imitation_loss(policy, planned)  # compiled while both learn (Wang et al. 2025)
+    return reacting + settings.imitation * imitating, to_go
 
 
 @partial(jax.jit, static_argnames=("settings", "count"))
