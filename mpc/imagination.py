@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 from mpc.costs import OnModel, TaskCost, check
 from mpc.critic import Critic, two_hot
 from mpc.errors import CostError, LearningError
-from mpc.learning.learner import reaction_loss
+from mpc.learning.losses import reaction_loss
 from mpc.policy import Policy
 from planners.errors import require_positive
 from worldmodels.data.episode import Episode

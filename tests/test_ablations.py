@@ -10,7 +10,8 @@ from flax import nnx
 
 import mpc
 from benchmarks import ablations
-from mpc.learning.learner import LearnerSettings, model_losses, new_learner
+from mpc.learning import LearnerSettings, new_learner
+from mpc.learning.losses import model_losses
 from worldmodels.data.windows import Window
 from worldmodels.spec import ContinuousAction, Spec
 

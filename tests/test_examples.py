@@ -7,7 +7,7 @@ import pytest
 import mpc
 import planners
 from examples import own_cost, own_environment, own_policy, robot_loop
-from mpc.learning.learner import LearnerSettings, new_learner
+from mpc.learning import LearnerSettings, new_learner
 from mpc.learning.storage import save_learned
 
 pytestmark = pytest.mark.slow

@@ -9,7 +9,7 @@ from scipy.linalg import solve_discrete_are
 import mpc
 import planners
 from mpc.distillation import DistillationSettings, fit, label
-from mpc.learning.learner import LearnerSettings, improve, new_learner
+from mpc.learning import LearnerSettings, improve, new_learner
 from mpc.policy import Policy
 from tests import tiny
 from tests.test_agent import true_model

@@ -12,7 +12,7 @@ from PIL import Image
 import mpc
 from benchmarks.scene import _capsule, predicted_path, push
 from mpc.costs import GoalCost
-from mpc.learning.learner import LearnerSettings, new_learner
+from mpc.learning import LearnerSettings, new_learner
 from mpc.learning.storage import save_learned
 from tests import browser
 

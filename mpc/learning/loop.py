@@ -24,8 +24,9 @@ from mpc.collection import collect
 from mpc.distillation import compiled
 from mpc.environment import Environment
 from mpc.errors import EnvironmentFaultError, LearningError
-from mpc.learning.learner import LearnerSettings, improve, new_learner, surprise
+from mpc.learning.learner import improve, new_learner, surprise
 from mpc.learning.novelty import costs_of, curiosity
+from mpc.learning.settings import LearnerSettings
 from mpc.learning.storage import load_learned, planning_agent, save_learned
 from mpc.policy import PolicyAgent
 from mpc.random_agent import PinkAgent, RandomAgent

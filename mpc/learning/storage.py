@@ -7,7 +7,8 @@ from typing import Any
 import planners
 from mpc.agent import PlanningAgent
 from mpc.costs import LearnedCost
-from mpc.learning.learner import Learner, LearnerSettings, new_learner
+from mpc.learning.learner import Learner, new_learner
+from mpc.learning.settings import LearnerSettings
 from worldmodels import checkpoint
 from worldmodels.manifest import Manifest
 
