@@ -19,10 +19,10 @@ import mpc
 import planners
 import worldmodels
 from mpc.critic import BINS, Critic, expected, two_hot
-from mpc.learning import LearnerSettings, improve, new_learner
+from mpc.learning import LearnerSettings, RunSettings, improve, learn, new_learner
 from mpc.learning.learner import surprise
-from mpc.learning.loop import RunSettings, discount_of, learn
 from mpc.learning.losses import imagined_loss, paid_until_the_end
+from mpc.learning.run import discount_of
 from mpc.learning.storage import load_learned, planning_agent, save_learned
 from worldmodels import TrainingSettings
 from worldmodels.checkpoint import CheckpointError

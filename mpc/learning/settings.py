@@ -1,8 +1,12 @@
-"""How the agent learns."""
+"""How the agent acts and learns: one set for every task."""
 
 from dataclasses import dataclass
+from typing import Any
 
+import planners
+from mpc.errors import LearningError
 from planners.errors import require_positive
+from worldmodels.spec import DiscreteAction, Spec
 
 
 @dataclass(frozen=True)
@@ -53,3 +57,45 @@ class LearnerSettings:
             batch=self.batch,
             length=self.length,
         )
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """The loop around the learner; one set for every task.
+
+    Attributes:
+      seed_frames: acted at random before the first update, half of it uniform, half pink noise; at least two episodes.
+      episode_frames: after which an episode is cut while learning, so that the data show many starts, and goals where they are
+        drawn. As many frames as in those are acted in whole episodes, which show what comes later.
+      updates: per decision.
+      horizon, samples, iterations, proposals: of the planner that acts.
+      spread: of its first samples, in halves of the actions' range; a wide search finds what the critic does not know.
+      unsurprised: share of the updates made after a round that was predicted as well as all that is remembered; all of them are made
+        from twice that error on. 1 learns always.
+      curiosity: deviation of the costs, of which novelty makes up what is lacking; 0 does without.
+    """
+
+    seed_frames: int = 4_000
+    episode_frames: int = 250
+    updates: float = 1.0
+    horizon: int = 3
+    samples: int = 128
+    iterations: int = 4
+    proposals: int = 16
+    spread: float = 0.2
+    unsurprised: float = 1.0
+    curiosity: float = 0.1
+    learner: LearnerSettings = LearnerSettings()
+
+    def __post_init__(self):
+        if not 0 <= self.unsurprised <= 1:
+            raise LearningError(f"unsurprised={self.unsurprised}: expected a share of the updates, between 0 and 1.")
+        require_positive(episode_frames=self.episode_frames)
+
+    def planner(self, spec: Spec) -> planners.Planner:
+        """The planner that fits the task's actions."""
+        size: dict[str, Any] = {"horizon": self.horizon, "samples": self.samples, "iterations": self.iterations}
+        elites = max(2, self.samples // 8)
+        if isinstance(spec.action, DiscreteAction):
+            return planners.CategoricalCEM(**size, elites=elites, proposals=self.proposals)
+        return planners.CEM(**size, elites=elites, spread=self.spread, proposals=self.proposals)
