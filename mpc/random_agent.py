@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int
 from mpc.decision import Decision
 from planners import pytree, static
 from planners.errors import SettingError, require_positive
-from planners.sampling import coloured_noise
+from planners.noise import coloured_noise
 from worldmodels.spec import DiscreteAction, Spec
 
 

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Int
 from planners import augmented_lagrangian, proposals, sampling
 from planners.actions import Box, require_box
 from planners.errors import ProblemShapeError, SettingError, require_positive
+from planners.noise import coloured_noise
 from planners.plan import Diagnostics, Incumbent, finite_or_inf
 from planners.problem import Latent, Problem
 from planners.pytree import pytree
@@ -170,7 +171,7 @@ class Gradient:
         proposed = 0 if problem.proposal is None else min(self.starts - 1, max(1, self.starts // 4))
         noise_key, proposal_key = jax.random.split(key)
         noisy = self.starts - 1 - proposed
-        noise = sampling.coloured_noise(noisy, self.horizon, box.shape[0], self.exponent, key=noise_key)
+        noise = coloured_noise(noisy, self.horizon, box.shape[0], self.exponent, key=noise_key)
         starts = [warm[None]]
         if proposed:
             starts.append(proposals.rollouts(problem, latent, proposed, self.horizon, key=proposal_key))

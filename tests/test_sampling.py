@@ -10,6 +10,7 @@ import pytest
 import planners
 from planners import Box, Knots, Problem, pytree, sampling
 from planners.mppi import importance
+from planners.noise import coloured_noise
 from tests import planner_problems as problems
 
 KEY = jax.random.key(0)
@@ -19,7 +20,7 @@ KEY = jax.random.key(0)
 
 @pytest.mark.parametrize(("exponent", "slope"), [(0.0, 0.0), (1.0, -1.0), (2.0, -2.0)])
 def test_noise_has_the_power_law_it_is_asked_for(exponent, slope):
-    noise = sampling.coloured_noise(4000, 64, 1, exponent, key=KEY)[..., 0]
+    noise = coloured_noise(4000, 64, 1, exponent, key=KEY)[..., 0]
     power = (jnp.abs(jnp.fft.rfft(noise, axis=1)) ** 2).mean(0)[1:-1]
     frequency = jnp.fft.rfftfreq(64)[1:-1]
     fitted = jnp.polyfit(jnp.log(frequency), jnp.log(power), 1)[0]
@@ -30,7 +31,7 @@ def test_noise_has_the_power_law_it_is_asked_for(exponent, slope):
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (3, 1, 2), (5, 3, 1)])
 def test_noise_of_any_size_is_finite_and_fresh(shape):
-    noise = sampling.coloured_noise(shape[0], shape[1], shape[2], 1.0, key=KEY)
+    noise = coloured_noise(shape[0], shape[1], shape[2], 1.0, key=KEY)
     assert noise.shape == shape and bool(jnp.isfinite(noise).all())
     assert len(np.unique(noise)) == noise.size
 
