@@ -109,7 +109,7 @@ def ablations(lines: Lines) -> str:
     """One row per task and variant, beside the whole agent's return."""
     whole = group([line for line in lines if line["method"] == "whole"], "task")
     rows = []
-    for (task, method), cell in group(lines, "task", "method").items():
+    for (task, method), cell in group(sorted(lines, key=lambda line: line["task"]), "task", "method").items():
         ours, reference = (mean_and_interval(each, "return_mean")[0] for each in (cell, whole.get((task,), ())))
         share = f"{number(100 * ours / reference, 3)} %" if ours is not None and reference else "—"
         spent = number(mean_and_interval(cell, "minutes")[0], 3)
