@@ -36,29 +36,34 @@ SUITE = "dm_control/"
 
 
 def control(lines: Lines) -> str:
-    """A table for each kind of machine dm_control's tasks were learned on, those with the most frames first."""
-    return _tables([line for line in lines if line["task"].startswith(SUITE)])
+    """A table for each kind of machine dm_control's tasks were learned on, the one with the most runs to the most frames first."""
+    return "\n\n".join(_tables([line for line in lines if line["task"].startswith(SUITE)]))
 
 
 def short_control(lines: Lines) -> str:
     """The first of these tables, at the most frames alone."""
     lines = [line for line in lines if line["task"].startswith(SUITE)]
     most = max((line["frames"] for line in lines), default=0)
-    return _tables([line for line in lines if line["method"] in FIXED or line["frames"] == most])
+    return _tables([line for line in lines if line["method"] in FIXED or line["frames"] == most])[0]
 
 
 def gymnasium(lines: Lines) -> str:
     """The same of Gymnasium's own tasks, whose returns have no common scale."""
-    return _tables([line for line in lines if not line["task"].startswith(SUITE)], averaged=False)
+    return "\n\n".join(_tables([line for line in lines if not line["task"].startswith(SUITE)], averaged=False))
 
 
-def _tables(lines: Lines, averaged: bool = True) -> str:
+def _tables(lines: Lines, averaged: bool = True) -> list[str]:
     if not lines:
-        return "*Nothing measured yet.*"
+        return ["*Nothing measured yet.*"]
     learned = [line for line in lines if line["method"] not in FIXED]
     fixed = [line for line in lines if line["method"] in FIXED]
-    parts = sorted(group_by_accelerator(learned).items(), key=lambda part: -max(line["frames"] for line in part[1]))
-    return "\n\n".join(_table(name, [*fixed, *part], averaged) for name, part in parts or [("", fixed)])
+
+    def order(part: tuple[str, Lines]) -> tuple[int, int, str]:
+        frames = [line["frames"] for line in part[1]]
+        return -max(frames), -frames.count(max(frames)), part[0]
+
+    parts = sorted(group_by_accelerator(learned).items(), key=order) or [("", fixed)]
+    return [_table(name, [*fixed, *part], averaged) for name, part in parts]
 
 
 def _table(accelerator: str, lines: Lines, averaged: bool) -> str:

@@ -265,6 +265,10 @@ def test_control_has_a_table_for_each_kind_of_machine_and_pictures(tmp_path):
     assert rows_of(core)["cheetah-run"][1].startswith("250 ± ")
     assert "25 to 25" in core
     assert rows_of(control_tables.short_control(lines))["Task"][:2] == ["Random", "Planner, 50,000"]
+    equal = [*lines, control_line("cheetah-run", "planner", 50_000, 600.0)]
+    assert rows_of(control_tables.short_control(equal))["cheetah-run"][1] == "600 ± 5"
+    more = [*equal, control_line("walker-run", "planner", 50_000, 1.0, accelerator="Chip")]
+    assert rows_of(control_tables.short_control(more))["walker-run"][1] == "1.00 ± 5.00"
     other = {**control_line("x", "planner", 25_000, -4.0), "task": "Reacher-v5"}
     assert "Reacher-v5" not in control_tables.control([*lines, other])
     alone = rows_of(control_tables.gymnasium([*lines, other]))
