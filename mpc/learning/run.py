@@ -4,7 +4,6 @@ Everything random follows from the seed and the number of the episode, and learn
 was killed therefore repeats at most the updates of one round, and ends with the same weights as one that was not.
 """
 
-import itertools
 import math
 import warnings
 from pathlib import Path
@@ -83,8 +82,12 @@ class Run:
                     raise LearningError(f"{folder}: its {name} is {found[name]}, given {given[name]}. Resume with the same.")
             run.learned = content.extra["progress"]["episodes"]
         if (folder / "memory" / MANIFEST).exists():
-            with Dataset.open(folder / "memory", append=True) as dataset:
-                run.episodes = list(dataset)
+            with Dataset.open(folder / "memory", append=True) as memory:
+                if memory.spec != environment.spec:
+                    raise LearningError(
+                        f"{folder}: it remembers {memory.spec}, given {environment.spec}. Resume with the same."
+                    )
+                run.episodes = list(memory)
         return run
 
     def described(self) -> dict[str, Any]:
@@ -138,24 +141,28 @@ class Run:
         else:
             agent = self.planning_agent()
         first = max([self.seed * 1_000_000 % 2**31, *(episode.seed + 1 for episode in self.episodes[-1:])])
-        wanted: dict[str, Any] = {"episodes": number + 1}
-        longest = self.longest(number)
-        if self.frames + longest * spec.action_repeat > frames:
-            wanted = {"frames": frames}
+        longest = min(self.longest(number), max(1, -(-(frames - self.frames) // spec.action_repeat)))
         for seed in range(first, first + FAULTS):
             try:
-                memory = self.folder / "memory"
-                dataset = collect(self.environment, **wanted, longest=longest, seed=seed, agent=agent, out=memory)
+                (episode,) = collect(self.environment, episodes=1, longest=longest, seed=seed, agent=agent)
             except EnvironmentFaultError as error:
                 warnings.warn(f"the episode with seed {seed} is left out: {error}", stacklevel=2)
                 fault = error
             else:
-                self.episodes.extend(itertools.islice(dataset, number, None))
+                self.episodes.append(self._remember(episode))
                 return
         raise LearningError(
             f"{self.folder}: {FAULTS} episodes in a row failed, the last one: {fault} "
             "Memory and the last checkpoint are good: mend the environment, then go on with --resume."
         )
+
+    def _remember(self, episode: Episode) -> Episode:
+        """`episode` on disk behind the others, and as a resumed run will read it. The others, checked before, are not read again."""
+        folder, spec = self.folder / "memory", self.environment.spec
+        begun = (folder / MANIFEST).exists()
+        with Dataset.unchecked(folder, append=True) if begun else Dataset.create(folder, spec, self.described()) as memory:
+            memory.append(episode)
+            return memory[-1]
 
     def due(self) -> int | None:
         """How many episodes there are at the end of the next round of learning; None while too little has been acted.

@@ -84,9 +84,12 @@ class Dataset(Sequence):
         return dataset
 
     @classmethod
-    def unchecked(cls, folder: str | Path) -> "Dataset":
-        """The dataset in `folder`, to read from; no episode is looked at before it is asked for."""
-        return cls(Path(folder), manifest.read(folder, KIND))
+    def unchecked(cls, folder: str | Path, *, append: bool = False) -> "Dataset":
+        """As `open`, but no episode is looked at before it is asked for."""
+        dataset = cls(Path(folder), manifest.read(folder, KIND))
+        if append:
+            dataset._begin_writing()
+        return dataset
 
     @property
     def files(self) -> tuple[str, ...]:
