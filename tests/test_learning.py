@@ -268,7 +268,7 @@ def test_a_folder_that_holds_a_run_is_not_overwritten_and_other_settings_do_not_
     with pytest.raises(mpc.LearningError, match="seed"):
         learn(made, tmp_path / "run", frames=80, settings=RUN, seed=1, resume=True)
     shutil.rmtree(tmp_path / "run" / "agent")
-    with pytest.raises(mpc.LearningError, match="it remembers .*action_repeat=1"):
+    with pytest.raises(mpc.LearningError, match=r"it remembers .*action_repeat=1"):
         learn(mpc.make("Pendulum-v1", action_repeat=2), tmp_path / "run", frames=80, settings=RUN, resume=True)
     with pytest.raises(mpc.LearningError, match="frames=0"):
         learn(made, tmp_path / "other", frames=0)
