@@ -11,6 +11,7 @@ import mpc
 import planners
 import worldmodels
 from mpc.controller import ControllerSettings, Patience, Rung, programs
+from mpc.controller.settings import count
 from mpc.errors import ControllerError
 from mpc.policy import Policy
 from tests import tiny
@@ -334,8 +335,32 @@ def test_a_missed_tick_a_late_one_and_stamps_that_stand_or_go_back_are_named():
     assert named == [(), (), ("ticks missed",), ("time repeated",), ("time went backwards",)]
 
 
+class NoNumber:
+    def __float__(self):
+        raise RuntimeError("a clock that broke")
+
+
+def test_after_stamps_beyond_all_reason_it_plans_again_and_old_plans_expire(monkeypatch):
+    made = controller(policy=True)
+    drive(made, 3)
+    for stamp in (1.79e308, -1.79e308, 10**400, NoNumber()):
+        made.step(tiny.observation(), stamp)
+    assert [made.step(tiny.observation(), tick * 0.1).status.rung for tick in (8, 9)] == [Rung.PLAN] * 2
+    made.step(tiny.observation(), 1.7e18)  # nanoseconds for seconds
+    monkeypatch.setattr(programs, "improve", failing)
+    statuses = [made.step(tiny.observation(0.5 + 0.01 * tick), 1.0 + tick * 0.1).status for tick in range(8)]
+    assert "plan expired" in statuses[-1].faults and statuses[-1].rung is Rung.POLICY
+
+
+def test_a_model_of_pictures_is_refused():
+    model = worldmodels.JEPA(tiny.BOTH, latent=4, hidden=8)
+    agent = mpc.PolicyAgent(model, Policy(4, tiny.BOTH, hidden=8))
+    with pytest.raises(ControllerError, match="camera"):
+        mpc.Controller(agent, ControllerSettings(period=0.1))
+
+
 def test_counts_are_bounded_whatever_messages_errors_carry(monkeypatch):
     made = controller()
     for index in range(1200):
-        made._count(Rung.SAFE, [f"fault {index}"])
+        count(made.counts, Rung.SAFE, [f"fault {index}"])
     assert len(made.counts) <= 1001 and made.counts["other faults"] > 100

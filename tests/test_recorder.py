@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -173,6 +174,9 @@ def test_a_log_that_was_changed_or_is_not_one_is_refused(tmp_path):
     path.write_bytes(content[:600] + bytes([content[600] ^ 1]) + content[601:])
     with pytest.raises(LogError, match="does not match its checksum"):
         Log(tmp_path / "log", made.agent).replay()
+    path.write_bytes(content[:7] + bytes([content[7] ^ 0x40]) + content[8:])
+    with pytest.raises(LogError, match="the length of the record at byte 0 was changed"):
+        Log(tmp_path / "log", made.agent).replay()
     path.write_bytes(b"SPL9" + content[4:])
     with pytest.raises(LogError, match="another version"):
         Log(tmp_path / "log", made.agent).replay()
@@ -191,6 +195,62 @@ def test_a_log_that_was_changed_or_is_not_one_is_refused(tmp_path):
     manifest.write_text(manifest.read_text().replace('"format": 1', '"format": 9'))
     with pytest.raises(LogError, match="format 9"):
         Log(tmp_path / "log", made.agent)
+
+
+class Sealed:
+    """No number, no text, and no mapping but for its items."""
+
+    def __repr__(self):
+        raise RuntimeError("no text")
+
+    __array__ = __float__ = __repr__
+
+    def __getitem__(self, name):
+        return {**tiny.observation(), "position": np.array([np.nan])}[name]
+
+
+def test_whatever_stands_for_an_observation_or_a_stamp_is_recorded_and_made_again(tmp_path):
+    made = recorded(tmp_path / "log")
+    drive(made, 3)
+    seen, bad = tiny.observation(), {**tiny.observation(), "position": np.array([np.nan])}
+    given = [(seen, stamp) for stamp in (np.float32(0.3), np.int64(1), "1.1", Decimal("1.2"), np.array(1.3), 10**400, Sealed())]
+    given += [(Sealed(), 1.4), ({**bad, "more": Sealed()}, 1.5), ({**bad, "more": [[1], [1, 2]]}, 1.6)]
+    given += [({**seen, "position": Sealed()}, 1.7), ({**seen, "position": "left"}, 1.8), ([1.0], 1.9), (seen, 2.0)]
+    decisions = [made.step(*each) for each in given]
+    made.close()
+    replays = list(Log(tmp_path / "log", made.agent).replays())[3:]
+    assert [replay.identical for replay in replays] == [True] * len(given)
+    assert decisions[-1].status.rung is Rung.PLAN
+    assert made.step(seen, 2.1).status.faults == ("flight recorder closed: decisions are not recorded",)
+
+
+def test_a_record_that_cannot_be_written_is_named_and_the_next_one_is_written(tmp_path):
+    made = recorded(tmp_path / "log")
+    drive(made, 2)
+    made.step({**tiny.observation(), "position": np.zeros(9_000_000)}, 0.2)
+    (fault,) = made.step(tiny.observation(), 0.3).status.faults
+    assert "a decision is not recorded" in fault
+    made.close()
+    assert [record["number"] for record in Log(tmp_path / "log", made.agent).records()] == [0, 1, 3]
+
+
+def test_a_recorder_that_cannot_be_is_refused_before_anything_is_written(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "agent").mkdir()
+    for folder, agent, named in (
+        ("file", None, "not empty"),
+        ("log", "nowhere", "no such folder"),
+        ("agent/log", "agent", "lies in the agent's folder"),
+    ):
+        with pytest.raises(LogError, match=named):
+            FlightRecorder(tmp_path / folder, agent=agent and tmp_path / agent)
+    with pytest.raises(LogError, match="no folder can be made"):
+        FlightRecorder(tmp_path / "file" / "log").begin(controller())
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["agent", "file"]
+    made = recorded(tmp_path / "log", seed=np.int64(3), rate=np.array([RATE]))
+    with pytest.raises(LogError, match="another controller"):
+        made.recorder.begin(controller())
+    made.close()
 
 
 def test_a_full_disk_is_named_and_the_loop_goes_on(tmp_path, monkeypatch):

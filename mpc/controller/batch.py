@@ -16,7 +16,7 @@ from mpc.controller.controller import ControlDecision, Timing
 from mpc.controller.deciding import DAMAGED, REPLACED, SYMPTOMS
 from mpc.controller.robot import Course, Look, Rules
 from mpc.controller.searching import SLACK
-from mpc.controller.settings import ControllerSettings, ControlStatus, Rung
+from mpc.controller.settings import ControllerSettings, ControlStatus, Rung, count
 from mpc.errors import ControllerError
 from planners import Status
 
@@ -67,18 +67,22 @@ class BatchController(Configuration):
         settle()
 
     def reset(self, robots: Sequence[int] | None = None) -> None:
-        """Forget the plans and latents of some robots, all if not given."""
-        for index in range(self.robots) if robots is None else robots:
+        """Forget the plans and latents of some robots, all if not given. `ControllerError` for one that there is not."""
+        chosen = list(range(self.robots) if robots is None else robots)
+        if not set(chosen) <= set(range(self.robots)):
+            raise ControllerError(f"robots={chosen}: expected numbers from 0 to {self.robots - 1}.")
+        for index in chosen:
             self.memories[index] = self.rules.begin(seen=self.memories[index].seen)
 
     def step(self, observations: Sequence[Any], time: float | Sequence[float]) -> list[ControlDecision]:
         """One decision for each robot, from its observation and its stamp (or one for all). Never raises; see `Controller.step`."""
         began, number = clock.perf_counter(), self.decisions
-        stamps = list(time) if isinstance(time, Sequence) else [time] * self.robots
         faults: list[list[str]] = [[] for _ in range(self.robots)]
         before, planning, slices, plans = list(self.memories), 0.0, 0, None
         try:
             given = [observations[i] if i < len(observations) else None for i in range(self.robots)]
+            several = (isinstance(time, Sequence) and not isinstance(time, str)) or getattr(time, "ndim", 0) > 0
+            stamps = list(time) if several else [time] * self.robots  # type: ignore[arg-type]
             stamps = [stamps[i] if i < len(stamps) else None for i in range(self.robots)]
             usable = self._perceive(given, stamps, faults)
             start = clock.perf_counter()
@@ -218,7 +222,7 @@ class BatchController(Configuration):
             faults.extend([fault] if fault else [])
         action = self.rules.limited(memory, action)
         self.memories[i] = self.rules.send(memory, action)
-        self.counts.update([rung.name, *faults])
+        count(self.counts, rung, faults)
         return action.copy()
 
     def _rehearse(self, repeats: int) -> None:

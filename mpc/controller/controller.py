@@ -23,14 +23,12 @@ from mpc.controller.deciding import Mind, decide, lost
 from mpc.controller.recorder import FlightRecorder
 from mpc.controller.robot import Look, Rules, View
 from mpc.controller.searching import SLACK, Searcher, request
-from mpc.controller.settings import ControllerSettings, ControlStatus, Rung, check_mixed
+from mpc.controller.settings import ControllerSettings, ControlStatus, check_mixed, count
 from mpc.controller.thinking import PlanningThread, SimulatedThread, Thinker, lead
 from mpc.errors import ControllerError
 from mpc.mixed import MixedAgent
 from mpc.policy import PolicyAgent
 from mpc.storage import load_agent
-
-NAMES = 1000  # of faults that are counted apart; error messages may differ without end
 
 
 class Timing(NamedTuple):
@@ -157,6 +155,8 @@ class Controller(Configuration):
     def step(self, observation: Any, time: float) -> ControlDecision:
         """The action to send now. Never raises; the action is finite, inside the box and within `rate` of the last one.
 
+        Call it from one thread at a time.
+
         Args:
           observation: name -> array, as the spec names them.
           time: seconds on any clock that goes forward.
@@ -168,7 +168,7 @@ class Controller(Configuration):
         try:
             outcome = decide(mind, before, observation, time, live, number, self._generation)
         except Exception as error:  # nothing is known to raise here
-            outcome = lost(self.rules, before, observation, f"controller failed ({type(error).__name__}: {error})"[:200])
+            outcome = lost(self.rules, before, observation, error)
         action = self.rules.limited(outcome.memory, outcome.action)
         self.memory = self.rules.send(outcome.memory, action)
         self.decisions += 1
@@ -179,7 +179,7 @@ class Controller(Configuration):
         if self.recorder is not None:
             fault = self.recorder.write(self, before, mind, observation, time, live.events, outcome, action, number)
             faults.extend([fault] if fault else [])
-        self._count(outcome.rung, faults)
+        count(self.counts, outcome.rung, faults)
         timing = Timing(self.clock.now() - began, outcome.planning, outcome.slices)
         return ControlDecision(action.copy(), ControlStatus(outcome.rung, tuple(faults)), outcome.plan, timing)
 
@@ -213,11 +213,6 @@ class Controller(Configuration):
         thread = PlanningThread(self.searcher, self.settings.deadline)
         weakref.finalize(self, thread.close)
         return thread
-
-    def _count(self, rung: Rung, faults: list[str]) -> None:
-        for name in (rung.name, *faults):
-            name = name.partition(":")[0] if "failed (" in name else name
-            self.counts[name if name in self.counts or len(self.counts) < NAMES else "other faults"] += 1
 
     def _rehearse(self, repeats: int) -> None:
         """Run every program a few times, on an observation of nothing; the middle durations are what is usual."""

@@ -112,8 +112,9 @@ def decide(
     return Outcome(memory, rung, action, plan, slices, planning, faults, damaged, rung is Rung.POLICY and not mind.plans)
 
 
-def lost(rules: Rules, memory: Memory, observation: Any, fault: str) -> Outcome:
+def lost(rules: Rules, memory: Memory, observation: Any, error: Exception) -> Outcome:
     """The outcome when deciding itself has failed: the safe action, and nothing is believed."""
+    fault = f"controller failed ({type(error).__name__}: {error})"[:200]
     action, wrong = rules.safe(memory, observation)
     faults = [fault, wrong] if wrong else [fault]
     return Outcome(memory._replace(latent=None, warm=None), Rung.SAFE, action, None, 0, 0.0, faults, False)

@@ -12,6 +12,7 @@ import os
 import shutil
 import threading
 import weakref
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import numpy as np
 
 from mpc import costs
 from mpc.controller import records
+from mpc.controller.robot import stamp_of
 from mpc.errors import LogError
 from worldmodels import checkpoint, manifest
 from worldmodels.files import located
@@ -41,22 +43,34 @@ class FlightRecorder:
 
     def __init__(self, folder: str | Path, *, agent: str | Path | None = None, files: int = 8, size: int = 4_000_000):
         self.folder, self.agent, self.files, self.size = Path(folder), agent, files, size
-        if self.folder.exists() and any(self.folder.iterdir()):
+        if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
             raise LogError(f"{folder}: it is not empty, and a log is never written over. Choose another folder.")
         if files < 2 or size < 1:
             raise LogError(f"files={files}, size={size}: expected at least 2 files of at least one byte.")
+        if agent is not None:
+            source = located(agent).resolve()
+            if not source.is_dir():
+                raise LogError(f"agent={agent}: there is no such folder. Give the one the agent was loaded from.")
+            if self.folder.resolve().is_relative_to(source):
+                raise LogError(f"{folder}: it lies in the agent's folder, {agent}, which the log copies. Choose one beside it.")
         self.written = self.dropped = 0
         self._written, self._given = threading.Event(), threading.Event()
         self._written.set()
         self._record: Any = None
         self._error: str | None = None
+        self._missed: str | None = None
         self._closed, self._thread = False, None
         self._number, self._file, self._length = -1, -1, 0
         self._cost: Any = None
 
     def begin(self, controller: Any) -> None:
         """Write the manifest and start; `controller` does this."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        if self._thread is not None:
+            raise LogError(f"{self.folder}: another controller writes this log. Give each a recorder of its own.")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LogError(f"{self.folder}: no folder can be made here ({error.strerror}). Choose another one.") from error
         if self.agent is not None:
             shutil.copytree(located(self.agent), self.folder / "agent")
         searcher = controller.searcher
@@ -72,22 +86,26 @@ class FlightRecorder:
         weakref.finalize(controller, self.close)
 
     def write(self, controller: Any, before, mind, observation, time, events, outcome, action, number) -> str | None:
-        """Hand one decision over; a fault where it could not be."""
+        """Hand one decision over; a fault where it could not be, or where the one before could not be written."""
         if self._error is not None:
             return self._error
+        if self._closed:
+            return "flight recorder closed: decisions are not recorded"
         if not self._written.wait(WAIT):
             self.dropped += 1
             return "flight recorder behind: a decision is not recorded"
+        missed, self._missed = self._missed, None
+        read, rules = outcome.memory.seen.last, controller.rules
+        unread = read is None or read is before.seen.last
+        given = _copied(observation, rules.spec.names) if unread else rules.watch.arrays(read)
         self._written.clear()
-        read = outcome.memory.seen.last
-        given = _copied(observation) if read is None or read is before.seen.last else controller.rules.watch.arrays(read)
         self._record = (
             (getattr(controller.agent, "cost", None), getattr(controller.agent, "critic", None), controller.intact, mind),
-            (before, given, time, events),
+            (before, given, stamp_of(time), events),
             (int(outcome.rung), list(outcome.faults), action, number),
         )
         self._given.set()
-        return None
+        return missed
 
     def close(self) -> None:
         """Write what is left and stop."""
@@ -106,8 +124,11 @@ class FlightRecorder:
                 try:
                     self._put(*record)
                     self.written += 1
-                except Exception as error:
+                except OSError as error:
                     self._error = f"flight recorder failed ({type(error).__name__}: {error})"[:200]
+                except Exception as error:
+                    self.dropped += 1
+                    self._missed = f"flight recorder failed ({type(error).__name__}: {error}): a decision is not recorded"[:200]
                 self._written.set()
             if self._closed:
                 if self._file >= 0:
@@ -121,7 +142,7 @@ class FlightRecorder:
             "number": number,
             "memory": tree(before),
             "observation": observation,
-            "time": time if isinstance(time, float | int) else repr(time)[:100],
+            "time": time,
             "plans": mind.plans,
             "lead": mind.lead,
             "tolerance": mind.tolerance,
@@ -172,13 +193,16 @@ def tree(value: Any) -> Any:
     return {"leaves": [np.asarray(leaf) for leaf in jax.tree.leaves(value)]}
 
 
-def _copied(observation: Any) -> Any:
-    """An observation that could not be read, so that reading it again finds the same wrong with it: texts for what is no number."""
-    try:
-        arrays = {str(name): np.array(value) for name, value in observation.items()}
-    except Exception:
-        return None
-    return {name: array if array.dtype.kind in "fiub" else np.array(repr(array)[:100]) for name, array in arrays.items()}
+def _copied(observation: Any, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """An observation that could not be read, so that reading it again finds the same wrong with it: a text for what is no number."""
+    arrays = {}
+    for name in names:
+        try:
+            array = np.array(observation[name])
+        except Exception:  # left out, it cannot be read again either
+            continue
+        arrays[name] = array if array.dtype.kind in "fiub" else np.array(f"an array of {array.dtype}")
+    return arrays
 
 
 def _events(name: str, value: Any) -> Any:
@@ -230,4 +254,4 @@ def _described(settings: Any) -> dict[str, Any]:
     content = asdict(settings)
     content["fallbacks"] = [int(rung) for rung in settings.fallbacks]
     content["safe"] = settings.safe if isinstance(settings.safe, str) else "function"
-    return content
+    return {name: value.tolist() if isinstance(value, np.generic | np.ndarray) else value for name, value in content.items()}

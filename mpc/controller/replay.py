@@ -14,7 +14,7 @@ from mpc.controller import programs, records
 from mpc.controller.circumstances import Replayed
 from mpc.controller.clocks import SimulatedLatency, WallClock
 from mpc.controller.configuring import Configuration
-from mpc.controller.deciding import Arrival, Mind, Outcome, decide
+from mpc.controller.deciding import Arrival, Mind, Outcome, decide, lost
 from mpc.controller.observations import Seen
 from mpc.controller.recorder import cost_kind, weights_checksum
 from mpc.controller.robot import Course, Memory, Rules
@@ -125,7 +125,10 @@ class Log:
             events["safe"] = tuple(events["safe"])
         observation = record["observation"]
         given = Replayed(mind, self.searcher, events)
-        outcome = decide(mind, before, observation, record["time"], given, record["number"], 0)
+        try:
+            outcome = decide(mind, before, observation, record["time"], given, record["number"], 0)
+        except Exception as error:  # as `Controller.step` does
+            outcome = lost(self.rules, before, observation, error)
         action = self.rules.limited(outcome.memory, outcome.action)
         recorded = record["action"]
         identical = (

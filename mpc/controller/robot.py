@@ -10,6 +10,16 @@ from mpc.controller.observations import ObservationWatch, Seen
 from mpc.controller.settings import ControllerSettings, Rung
 from worldmodels.spec import Spec
 
+JUMP = 1e6  # model steps that one call can seem late by at most: any plan has expired, and counting on stays exact
+
+
+def stamp_of(time: Any) -> float:
+    """`time` in seconds; NaN for what cannot be read as a number."""
+    try:
+        return float(time)
+    except Exception:  # whatever `time` raises
+        return float("nan")
+
 
 class Course(NamedTuple):
     """A plan as it is followed: actions [H, A] in environment units, the first one meant for the model step `start`."""
@@ -95,18 +105,14 @@ class Rules:
 
     def clocked(self, memory: Memory, time: Any, faults: list[str]) -> tuple[Memory, float]:
         """Move to the stamp `time`; also returns the model steps since the last call, one where the stamp cannot be used."""
-        try:
-            stamp = float(time)
-        except (TypeError, ValueError):
-            stamp = float("nan")
-        elapsed, last = 1.0, memory.time
+        stamp, last = stamp_of(time), memory.time
         if not np.isfinite(stamp):
             faults.append("time not finite")
             return memory._replace(now=memory.now + 1.0), 1.0
         if last is None:
             elapsed = 0.0
         else:
-            elapsed = (stamp - last) / self.spec.seconds_per_step
+            elapsed = min((stamp - last) / self.spec.seconds_per_step, JUMP)
             if elapsed < 0:
                 faults.append("time went backwards")
                 elapsed = 0.0
@@ -151,15 +157,15 @@ class Rules:
     def descend(self, memory: Memory, policy: Callable[[], Any], fresh: float, faults: list[str]):
         """The rung and action below a fresh plan, None for the safe one; a course lives `lifetime` steps after its `fresh` ones."""
         for rung in self.settings.fallbacks:
-            if rung is Rung.SHIFTED and memory.course is not None:
+            if rung == Rung.SHIFTED and memory.course is not None:
                 index = self.index(memory)
                 if index < min(len(memory.course.actions), fresh + self.settings.patience.lifetime + 1):
-                    return rung, memory.course.actions[index]
+                    return Rung.SHIFTED, memory.course.actions[index]
                 faults.append("plan expired")
-            if rung is Rung.POLICY and memory.latent is not None and memory.blind <= self.settings.patience.bridge:
+            if rung == Rung.POLICY and memory.latent is not None and memory.blind <= self.settings.patience.bridge:
                 action = policy()
                 if action is not None and np.isfinite(action).all():
-                    return rung, action
+                    return Rung.POLICY, action
                 if action is not None:
                     faults.append("policy not finite")
         return Rung.SAFE, None

@@ -1,6 +1,7 @@
 """What a controller is told beforehand, and what it says of every decision."""
 
 import enum
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -10,6 +11,8 @@ import numpy as np
 from mpc.controller.clocks import SimulatedLatency
 from mpc.errors import ControllerError
 from worldmodels.spec import ContinuousAction, Spec
+
+NAMES = 1000  # of faults that are counted apart; error messages may differ without end
 
 
 class Rung(enum.IntEnum):
@@ -40,6 +43,13 @@ class ControlStatus(NamedTuple):
     def sentence(self) -> str:
         reasons = f" because of: {', '.join(self.faults)}" if self.faults else ""
         return f"The action is from {self.rung.sentence}{reasons}."
+
+
+def count(counts: Counter[str], rung: Rung, faults: list[str]) -> None:
+    """Add one to the rung's name and to each fault."""
+    for name in (rung.name, *faults):
+        name = name.partition(":")[0] if "failed (" in name else name
+        counts[name if name in counts or len(counts) < NAMES else "other faults"] += 1
 
 
 @dataclass(frozen=True)
@@ -102,6 +112,11 @@ class ControllerSettings:
         """Raise `ControllerError`, naming the field, unless the settings suit the environment of `spec`."""
         if not isinstance(spec.action, ContinuousAction):
             raise ControllerError(f"{spec.environment} has discrete actions: the controller sends continuous ones.")
+        if spec.images:
+            raise ControllerError(
+                f"{spec.environment} shows pictures, {', '.join(spec.images)}: the controller reads vectors. "
+                "Act by agent.act, or train a model without them."
+            )
         if not abs(self.period / spec.seconds_per_step - 1) <= 0.01:
             raise ControllerError(
                 f"period={self.period} s: expected the model's step, {spec.seconds_per_step} s. "
