@@ -21,6 +21,7 @@ from benchmarks.control_plot import plot_control
 from benchmarks.learn import HELD_OUT, evaluations
 from mpc.learning import Run, RunSettings
 from mpc.learning import learn as learn_in
+from mpc.learning.run import begun
 
 RESULTS = results.RESULTS / "control.jsonl"
 RUNS = Path("runs/control")
@@ -127,8 +128,7 @@ def run_task(task: str, seed: int, frames: int) -> None:
             record(task, method, seed, due[-1], described, {**row, "frames_seen": run.frames_learned}, minutes)
         evaluating += time.process_time() - now
 
-    resume = (folder / "memory").exists()
-    learn_in(environment, folder, frames=frames, seed=seed, settings=settings, resume=resume, milestone=milestone)
+    learn_in(environment, folder, frames=frames, seed=seed, settings=settings, resume=begun(folder), milestone=milestone)
 
 
 def minutes_before(folder: Path) -> float:

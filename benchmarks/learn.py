@@ -13,6 +13,8 @@ import mpc
 import planners
 from mpc.learning import LearningProgress, Run, RunSettings
 from mpc.learning import learn as learn_in
+from planners.errors import require_positive
+from worldmodels.files import keep_whole_lines
 from worldmodels.spec import DiscreteAction
 
 HELD_OUT = 500_000  # first seed of evaluation, far from any episode's
@@ -40,7 +42,9 @@ def evaluations(environment: mpc.Environment, run: Run, episodes: int) -> dict[s
 def evaluated_at(folder: Path) -> int:
     """Frames at the last evaluation in a run's folder; 0 before the first."""
     path = folder / "evaluations.jsonl"
-    return json.loads(path.read_text().splitlines()[-1])["frames"] if path.exists() else 0
+    keep_whole_lines(path)
+    lines = path.read_text().splitlines() if path.exists() else []
+    return json.loads(lines[-1])["frames"] if lines else 0
 
 
 def learn(
@@ -65,8 +69,9 @@ def learn(
         episodes: in each evaluation.
         resume: go on with the run in --out where it stopped.
     """
+    require_positive(frames=frames, evaluate_every=evaluate_every, episodes=episodes)
     made = mpc.make(environment, action_repeat=action_repeat)
-    unseen = made.copy()
+    unseen, before = made.copy(), evaluated_at(out)
 
     def show(report: LearningProgress) -> None:
         losses = "  ".join(f"{name} {value:.3g}" for name, value in report.losses.items())
@@ -75,21 +80,26 @@ def learn(
             highlight=False,
         )
 
-    before = evaluated_at(out)
-
     def milestone(run: Run) -> None:
         nonlocal before
-        learned = run.frames_learned
-        if learned // evaluate_every == before // evaluate_every and learned < frames:
-            return
-        before = learned
-        for name, row in evaluations(unseen, run, episodes).items():
+        if run.frames_learned // evaluate_every > before // evaluate_every:
+            evaluate(run)
+
+    def evaluate(run: Run) -> None:
+        nonlocal before
+        rows, before = evaluations(unseen, run, episodes), run.frames_learned
+        for name, row in rows.items():
             said = f"{row['return_mean']:.1f} ± {row['return_ci95']:.1f}, {row['decision_ms_p50']:.2f} ms a decision"
             console.print(f"{name} on {episodes} unseen seeds: {said}", highlight=False)
-            with (out / "evaluations.jsonl").open("a") as file:
-                file.write(json.dumps({"method": name, "frames": learned, **row}) + "\n")
+        lines = [json.dumps({"method": name, "frames": before, **row}) + "\n" for name, row in rows.items()]
+        with (out / "evaluations.jsonl").open("a") as file:
+            file.write("".join(lines))
 
-    learn_in(made, out, frames=frames, seed=seed, settings=RunSettings(), resume=resume, progress=show, milestone=milestone)
+    run = learn_in(
+        made, out, frames=frames, seed=seed, settings=RunSettings(), resume=resume, progress=show, milestone=milestone
+    )
+    if before < run.frames_learned:  # the end, or what a kill cut off there
+        evaluate(run)
     console.print(
         f"{out}: the agent is in {out / 'agent'}, sailplan evaluate {out / 'agent'} plays it; "
         f"its policy is in {out / 'policy'}, sailplan export {out / 'policy'} ships it"

@@ -27,6 +27,7 @@ from benchmarks.runtime_cells import (
 )
 from mpc.learning import RunSettings
 from mpc.learning import learn as learn_in
+from mpc.learning.run import begun
 
 RESULTS = results.RESULTS / "runtime.jsonl"
 RUNS = Path("runs/runtime")
@@ -95,7 +96,7 @@ def agent_of(task: str) -> Path:
     if not (folder / "agent").is_dir():
         environment = mpc.make(identifier(task), action_repeat=ACTION_REPEAT)
         console.print(f"learning {task} for {FRAMES} frames", highlight=False)
-        learn_in(environment, folder, frames=FRAMES, seed=0, settings=RunSettings(), resume=folder.exists())
+        learn_in(environment, folder, frames=FRAMES, seed=0, settings=RunSettings(), resume=begun(folder))
     return folder / "agent"
 
 

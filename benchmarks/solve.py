@@ -87,7 +87,10 @@ def described(cost: str, task: Path | None) -> tuple[mpc.Task, dict[str, Any]]:
         return mpc.Task({cost: 1.0}), {}
     if not Path(cost).is_file():
         raise mpc.ConfigurationError(f"--cost {cost}: no such file.")
-    function = runpy.run_path(cost).get("cost")
+    try:
+        function = runpy.run_path(cost).get("cost")
+    except (Exception, SystemExit) as error:
+        raise mpc.ConfigurationError(f"{cost}: it cannot be run, {type(error).__name__}: {error}.") from error
     if not callable(function):
         raise mpc.ConfigurationError(f"{cost} defines no function cost(readout, action, step).")
     return mpc.Task({"cost": 1.0}), {"cost": function}

@@ -19,6 +19,7 @@ from benchmarks import results
 from benchmarks.control import ACTION_REPEAT, identifier
 from benchmarks.learn import HELD_OUT
 from mpc.learning import Run, RunSettings, learn
+from mpc.learning.run import begun
 
 RESULTS = results.RESULTS / "surprise.jsonl"
 RUNS = Path("runs/surprise")
@@ -55,7 +56,7 @@ def measure(task: str, method: str, seed: int, before: int, after: int) -> dict[
     """Go on with twice the mass, in a copy of the run's folder; returns by the planner on unseen seeds."""
     made, settings = mpc.make(task, action_repeat=ACTION_REPEAT), RunSettings()
     folder = RUNS / f"{task.rpartition('/')[2]}-{seed}-{before}"
-    light = learn(made, folder, frames=before, seed=seed, settings=settings, resume=(folder / "memory").exists())
+    light = learn(made, folder, frames=before, seed=seed, settings=settings, resume=begun(folder))
     copied = folder.with_name(f"{folder.name}-{method}")
     shutil.rmtree(copied, ignore_errors=True)
     shutil.copytree(folder, copied)

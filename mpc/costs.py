@@ -7,6 +7,7 @@ the only thing planners see.
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -14,8 +15,9 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import Array, Float, PyTree
 
-from mpc.errors import CostError
+from mpc.errors import CostError, MPCError
 from planners import pytree, static
+from worldmodels.errors import WorldModelError
 from worldmodels.spec import DiscreteAction
 
 
@@ -200,12 +202,28 @@ def check(model: Any, task: Any, observation: dict[str, Any], *, critic: Any = N
             "the model learned from data in which no cost but zero was paid, so that all plans cost it the same: "
             "train it on data with rewards, or say what to do with mpc.cost(function) or mpc.goal(observation)."
         )
+    running = partial(task.running, model, action=no_action(model), step=jnp.zeros((), jnp.int32))
     try:
-        terms = task.running(model, model.start(observation), no_action(model), jnp.zeros((), jnp.int32))
+        latent = model.start(observation)
+        jax.eval_shape(running, latent)
+        terms = running(latent)
+    except (MPCError, WorldModelError):
+        raise
+    except jax.errors.JAXTypeError as error:
+        raise CostError(
+            "the cost decides by a number, or converts one, that is not known before planning: "
+            "use jax.numpy, and jnp.where(condition, a, b) in place of if."
+        ) from error
     except KeyError as error:
         names = sorted(jax.eval_shape(lambda: model.readout(model.start(observation))))
         raise CostError(f"the cost reads {error} but the model's readouts are {names}.") from error
+    except Exception as error:  # whatever somebody's function raises
+        raise CostError(
+            f"the cost raised {type(error).__name__}: {error}. Expected a function (readout, action, step) of one number."
+        ) from error
     for name, value in terms.items():
+        if jnp.iscomplexobj(value):
+            raise CostError(f"the cost's term {name!r} is complex: expected one real number.")
         if jnp.shape(value) != ():
             raise CostError(
                 f"the cost's term {name!r} has shape {jnp.shape(value)}: expected one number. Index or sum what it returns."

@@ -21,7 +21,7 @@ import gymnasium
 import mujoco
 import numpy as np
 
-from mpc.errors import EnvironmentFaultError, RenderingError, UnsupportedEnvironmentError
+from mpc.errors import EnvironmentFaultError, MPCError, RenderingError, UnsupportedEnvironmentError
 from mpc.registry import frames_per_episode, instance, seconds_per_frame
 from mpc.rendering import Camera, resized
 from mpc.spaces import Field, action_spec, blocked, native_action, observation_fields
@@ -146,7 +146,7 @@ class Environment:
             total += reward
             if terminated or truncated:
                 break
-        if not np.isfinite(total):
+        if not abs(total) <= float(np.finfo(np.float32).max):
             raise EnvironmentFaultError(
                 f"{self.spec.environment}: reward is {total} at step {self._step}. Is the physics stable?"
             )
@@ -210,7 +210,15 @@ class Environment:
         self._env.close()
 
     def _observe(self, raw: Any) -> dict[str, np.ndarray]:
-        observation = {field.name: field.read(raw) for field in self._fields}
+        try:
+            observation = {field.name: field.read(raw) for field in self._fields}
+        except MPCError:
+            raise
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            step, self._step = self._step, None
+            raise EnvironmentFaultError(
+                f"{self.spec.environment}: what it shows at step {step} is not of its space ({error!r})."
+            ) from error
         for field in self._fields:
             value = observation[field.name]
             if value.shape != field.shape:

@@ -17,6 +17,7 @@ from worldmodels.data.episode import Episodes
 
 TIMED_DECISIONS = 100
 WARM_UP = 10
+ENDLESS = 1_000  # decisions after which an episode is cut that no time limit ends
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,15 @@ class Evaluation:
 def evaluate(
     environment: Environment, agent: Any, *, episodes: int = 5, seed: int = 100, copies: int | None = None
 ) -> Evaluation:
-    """Play `episodes` with seeds `seed`, `seed` + 1, …, all side by side unless `copies` says otherwise, and time decisions."""
+    """Play `episodes` with seeds `seed`, `seed` + 1, …, all side by side unless `copies` says otherwise, and time decisions.
+
+    Where the environment has no time limit, episodes are cut after `ENDLESS` decisions.
+    """
     require_positive(episodes=episodes)
     ends: list[Any] = []
-    played = tuple(play(environment, agent, range(seed, seed + episodes), copies=copies or episodes, on_end=ends.append))
+    longest = None if environment.decisions_per_episode else ENDLESS
+    seeds = range(seed, seed + episodes)
+    played = tuple(play(environment, agent, seeds, longest=longest, copies=copies or episodes, on_end=ends.append))
     decision_ms = time_decisions(agent, played[0].observations, seed)
     return Evaluation(Episodes(environment.spec, played), decision_ms, _reacted_share(ends))
 

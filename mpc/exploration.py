@@ -120,6 +120,8 @@ def explore(
     """
     settings, folder, spec = settings or ExplorationSettings(), Path(folder), environment.spec
     require_positive(frames=frames)
+    if not 0 <= seed < 40_000:
+        raise LearningError(f"seed={seed}: expected an integer from 0 to 39999.")
     if folder.exists() and any(folder.iterdir()):
         raise LearningError(f"{folder} holds something already. Choose another folder.")
     sizes = {"latent": settings.latent, "hidden": settings.hidden, "members": settings.members}

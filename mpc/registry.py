@@ -10,7 +10,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from mpc.errors import UnknownEnvironmentError
+from mpc.errors import UnknownEnvironmentError, UnsupportedEnvironmentError
 
 
 def instance(id: str) -> gymnasium.Env:
@@ -23,10 +23,12 @@ def instance(id: str) -> gymnasium.Env:
         if not _on_mujoco(env) and "rgb_array" in env.metadata.get("render_modes", ()):
             env.close()
             env = gymnasium.make(id, disable_env_checker=True, render_mode="rgb_array")
-    except (gymnasium.error.UnregisteredEnv, ModuleNotFoundError) as error:
-        raise UnknownEnvironmentError(f"no environment {id!r}: {error}") from error
     except gymnasium.error.DependencyNotInstalled as error:
         raise UnknownEnvironmentError(f"{id} lacks a package: {error}") from error
+    except (gymnasium.error.Error, ImportError) as error:
+        raise UnknownEnvironmentError(f"no environment {id!r}: {error}") from error
+    except Exception as error:  # whatever somebody's constructor raises
+        raise UnsupportedEnvironmentError(f"{id}: it cannot be made: {error!r}.") from error
     return env
 
 

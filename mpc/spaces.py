@@ -32,7 +32,10 @@ def observation_fields(space: spaces.Space, environment: str) -> tuple[Field, ..
 
     Boxes become float32, images (uint8 of rank 3) stay uint8, categories become one-hot vectors.
     """
-    return tuple(_fields(space, (), environment))
+    fields = tuple(_fields(space, (), environment))
+    if not fields:
+        raise UnsupportedEnvironmentError(f"{environment}: it shows nothing, its observation space is {space}.")
+    return fields
 
 
 def _fields(space: spaces.Space, path: tuple[Any, ...], environment: str) -> list[Field]:
@@ -42,14 +45,25 @@ def _fields(space: spaces.Space, path: tuple[Any, ...], environment: str) -> lis
     name = ".".join(str(part) for part in path) or "observation"
     if isinstance(space, spaces.Box):
         image = space.dtype == np.uint8 and len(space.shape) == 3
+        if 0 in space.shape or (len(space.shape) == 3 and not image):
+            raise UnsupportedEnvironmentError(
+                f"{environment}: observation {name!r} is {space}. Expected at least one number, and pictures of uint8. "
+                "Wrap the environment (gymnasium.wrappers.TransformObservation) and register the result."
+            )
         dtype = np.uint8 if image else np.float32
         return [Field(name, path, space.shape, lambda value: np.asarray(value, dtype))]
     if isinstance(space, CATEGORIES):
-        return [Field(name, path, (spaces.flatdim(space),), lambda value: np.asarray(spaces.flatten(space, value), np.float32))]
+        return [Field(name, path, (spaces.flatdim(space),), lambda value: _one_hot(space, value))]
     raise UnsupportedEnvironmentError(
         f"{environment}: observation {name!r} is a {type(space).__name__}. Expected Box, Dict, Tuple, Discrete, MultiDiscrete or "
         "MultiBinary. Wrap the environment (gymnasium.wrappers.TransformObservation) and register the result."
     )
+
+
+def _one_hot(space: spaces.Space, value: Any) -> np.ndarray:
+    if not space.contains(value):
+        raise ValueError(f"{value!r} is not in {space}")
+    return np.asarray(spaces.flatten(space, value), np.float32)
 
 
 def action_spec(space: spaces.Space, environment: str) -> ContinuousAction | DiscreteAction:

@@ -32,16 +32,18 @@ class Counter(gymnasium.Env):
 
     def __init__(self, bad_at=None, bad=None, observation_space=None, action_space=None, render_mode=None):
         self.bad_at, self.bad = bad_at, bad
-        self.observation_space = observation_space or self.observation_space
+        self.observation_space = self.observation_space if observation_space is None else observation_space
         self.action_space = action_space or self.action_space
 
     def _observation(self):
-        angle = np.full((2, 3), np.nan if (self.bad, self.count) == ("arm.angle", self.bad_at) else 0.5)
-        return {
-            "count": float(self.count),
-            "arm": {"angle": angle, "gripper": self.count % 3},
+        now = self.bad if self.count == self.bad_at else None
+        angle = np.full((2, 3), np.nan if now == "arm.angle" else 0.5)
+        seen = {
+            "count": "seven" if now == "text" else float(self.count),
+            "arm": {"angle": angle, "gripper": -1 if now == "category" else self.count % 3},
             "camera": np.full((4, 5, 3), self.count, np.uint8),
         }
+        return {} if now == "nothing" else seen
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
@@ -52,7 +54,7 @@ class Counter(gymnasium.Env):
     def step(self, action):
         self.count += 1
         self.received.append(action)
-        reward = np.nan if (self.bad, self.count) == ("reward", self.bad_at) else 1.0
+        reward = {"reward": np.nan, "large": 1e39}.get(self.bad, 1.0) if self.count == self.bad_at else 1.0
         return self._observation(), reward, self.count == 7, False, {}
 
 
@@ -186,6 +188,8 @@ def test_unknown_id_names_its_neighbours():
         make("Pendulum-v7")
     with pytest.raises(UnknownEnvironmentError, match="no_such_package"):
         make("no_such_package:Thing-v0")
+    with pytest.raises(UnknownEnvironmentError, match="Malformed"):
+        make("json:")
 
 
 def test_missing_extra_says_what_to_install(monkeypatch):
@@ -216,9 +220,24 @@ def test_inverted_action_bounds():
         make(registered("Inverted", action_space=space))
 
 
-def test_unsupported_observation_space_is_named():
-    with pytest.raises(UnsupportedEnvironmentError, match="'note' is a Text"):
-        make(registered("Text", observation_space=spaces.Dict({"note": spaces.Text(5)})))
+@pytest.mark.parametrize(
+    ("name", "space", "message"),
+    [
+        ("Text", spaces.Dict({"note": spaces.Text(5)}), "'note' is a Text"),
+        ("Grey", spaces.Box(0.0, 1.0, (4, 5, 3)), "pictures of uint8"),
+        ("Empty", spaces.Box(0.0, 1.0, (0,)), "at least one number"),
+        ("Nothing", spaces.Dict({}), "shows nothing"),
+    ],
+)
+def test_unsupported_observation_space_is_named(name, space, message):
+    with pytest.raises(UnsupportedEnvironmentError, match=message):
+        make(registered(name, observation_space=space))
+
+
+def test_a_constructor_that_raises_is_named():
+    gymnasium.register("sailplan-test/Broken-v0", entry_point=lambda: 1 / 0)
+    with pytest.raises(UnsupportedEnvironmentError, match="ZeroDivisionError"):
+        make("sailplan-test/Broken-v0")
 
 
 def test_privileged_needs_mujoco():
@@ -226,8 +245,18 @@ def test_privileged_needs_mujoco():
         make("Pendulum-v1", privileged=True)
 
 
-@pytest.mark.parametrize(("bad", "message"), [("reward", "reward is nan at step 2"), ("arm.angle", r"'arm.angle'.*at step 2")])
-def test_a_nan_names_environment_step_and_field(bad, message):
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ("reward", "reward is nan at step 2"),
+        ("large", r"reward is 1e\+39 at step 2"),
+        ("arm.angle", r"'arm.angle'.*at step 2"),
+        ("text", "at step 2 is not of its space.*seven"),
+        ("category", r"at step 2 is not of its space.*-1 is not in Discrete\(3\)"),
+        ("nothing", "at step 2 is not of its space.*KeyError"),
+    ],
+)
+def test_what_is_bad_names_environment_step_and_field(bad, message):
     environment = make(registered(f"Bad{bad.replace('.', '')}", bad_at=2, bad=bad))
     environment.reset(0)
     environment.step(np.zeros(2))

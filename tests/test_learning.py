@@ -19,6 +19,7 @@ from flax import nnx
 import mpc
 import planners
 import worldmodels
+from benchmarks import learn as command
 from mpc.critic import BINS, Critic, expected, two_hot
 from mpc.learning import LearnerSettings, RunSettings, improve, learn, new_learner
 from mpc.learning.learner import surprise
@@ -268,10 +269,61 @@ def test_a_folder_that_holds_a_run_is_not_overwritten_and_other_settings_do_not_
     with pytest.raises(mpc.LearningError, match="seed"):
         learn(made, tmp_path / "run", frames=80, settings=RUN, seed=1, resume=True)
     shutil.rmtree(tmp_path / "run" / "agent")
-    with pytest.raises(mpc.LearningError, match=r"it remembers .*action_repeat=1"):
+    with pytest.raises(mpc.LearningError, match="action_repeat is 1, given 2"):
         learn(mpc.make("Pendulum-v1", action_repeat=2), tmp_path / "run", frames=80, settings=RUN, resume=True)
+    with pytest.raises(mpc.LearningError, match="seed is 0, given 1"):
+        learn(made, tmp_path / "run", frames=80, settings=RUN, seed=1, resume=True)
+    with pytest.raises(mpc.LearningError, match="holds no run"):
+        learn(made, tmp_path / "nowhere", frames=80, settings=RUN, resume=True)
     with pytest.raises(mpc.LearningError, match="frames=0"):
         learn(made, tmp_path / "other", frames=0)
+
+
+def test_a_run_at_work_or_without_its_memory_is_not_resumed(tmp_path):
+    made, refused = mpc.make("Pendulum-v1", action_repeat=20), []
+
+    def again(_):
+        with pytest.raises(mpc.LearningError, match="another process is writing here"):
+            learn(made.copy(), tmp_path / "run", frames=400, settings=RUN, resume=True)
+        refused.append(True)
+
+    learn(made, tmp_path / "run", frames=200, settings=RUN, progress=again)
+    assert refused
+    shutil.rmtree(tmp_path / "run" / "memory")
+    with pytest.raises(mpc.LearningError, match="holds a run"):
+        learn(made, tmp_path / "run", frames=200, settings=RUN)
+    with pytest.raises(mpc.LearningError, match=r"learned from 1 episodes, and .* holds 0"):
+        learn(made, tmp_path / "run", frames=200, settings=RUN, resume=True)
+
+
+def test_what_can_never_be_learned_is_refused_before_anything_is_acted(tmp_path):
+    seen = mpc.make("Pendulum-v1", action_repeat=4)
+    with pytest.raises(mpc.LearningError, match="seed=-1"):
+        learn(seen, tmp_path / "run", frames=100, settings=RUN, seed=-1)
+    seen.spec = replace(seen.spec, observation=(("camera", (4, 4, 3)),), units=(("camera", ""),))
+    with pytest.raises(mpc.LearningError, match="shows pictures, camera"):
+        learn(seen, tmp_path / "run", frames=100, settings=RUN)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_evaluation_that_was_cut_off_is_made_when_resumed(tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "RunSettings", lambda: RUN)
+    monkeypatch.setattr(command, "evaluations", lambda *_: 1 / 0)
+    ask = {"action_repeat": 20, "evaluate_every": 1000, "episodes": 1, "out": tmp_path / "run"}
+    with pytest.raises(ZeroDivisionError):
+        command.learn("Pendulum-v1", 400, **ask)
+    row = {"return_mean": 1.0, "return_ci95": 0.0, "decision_ms_p50": 0.1}
+    monkeypatch.setattr(command, "evaluations", lambda *_: {"planner": row, "policy": row})
+    command.learn("Pendulum-v1", 400, **ask, resume=True)
+    path = tmp_path / "run" / "evaluations.jsonl"
+    lines = path.read_text().splitlines()
+    assert [json.loads(line)["frames"] for line in lines] == [400, 400]
+    path.write_text("\n".join(lines) + '\n{"method": "pl')
+    assert command.evaluated_at(tmp_path / "run") == 400 and path.read_text().splitlines() == lines
+    path.write_text("")
+    assert command.evaluated_at(tmp_path / "run") == 0
+    with pytest.raises(planners.SettingError, match="evaluate_every=0"):
+        command.learn("Pendulum-v1", 400, **{**ask, "evaluate_every": 0})
 
 
 class Breaking(mpc.Environment):

@@ -25,6 +25,13 @@ def test_a_cost_by_name_is_a_task_of_its_body():
         mpc.Configurator(model, task=described("cheetah.flip", None)[0])
 
 
+@pytest.mark.parametrize("content", ["def cost(", "import no_such_module", "1 / 0", "raise SystemExit(0)", "cost = 3"])
+def test_a_file_that_defines_no_cost_is_named(tmp_path, content):
+    (tmp_path / "mine.py").write_text(content)
+    with pytest.raises(mpc.ConfigurationError, match=r"mine\.py"):
+        described(str(tmp_path / "mine.py"), None)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("mode", "last"), [("mixed", "both modes, mixed"), ("react", "policy")])
 def test_it_reports_who_acts_and_how_often_reacting_sufficed(tmp_path, mode, last):

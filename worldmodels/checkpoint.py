@@ -46,7 +46,10 @@ def save(folder: str | Path, kind: str, tree: PyTree, *, settings: Any, spec: Sp
     described = {name: _described(array) for name, array in arrays.items()}
     with manifest.replacing(folder, kind) as new, ocp.PyTreeCheckpointer() as checkpointer:
         # Orbax refuses arrays without elements; their shape says all about them.
-        checkpointer.save(new / WEIGHTS, {name: array for name, array in arrays.items() if array.size})
+        try:
+            checkpointer.save(new / WEIGHTS, {name: array for name, array in arrays.items() if array.size})
+        except ValueError as error:  # what its writer makes of a full disk
+            raise OSError(f"{folder}: the weights could not be written ({str(error)[:200]})") from error
         fields = {"spec": spec.to_json(), "arrays": described, **extra}
         manifest.write(new, kind, settings=settings, checksums=manifest.checksums(new), **fields)
 

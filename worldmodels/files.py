@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from worldmodels.errors import CheckpointError, WorldModelError
+from worldmodels.errors import CheckpointError
 
 MANIFEST = "manifest.json"
 
@@ -52,7 +52,7 @@ def replace_folder(new: Path, target: Path) -> None:
 
 
 @contextmanager
-def sole_writer(lock: Path, error: type[WorldModelError] = CheckpointError) -> Iterator[None]:
+def sole_writer(lock: Path, error: type[Exception] = CheckpointError) -> Iterator[None]:
     """Hold the file `lock` while writing; raises `error` where another writer holds it. A kill releases it."""
     descriptor = take_lock(lock, error)
     try:
@@ -61,7 +61,7 @@ def sole_writer(lock: Path, error: type[WorldModelError] = CheckpointError) -> I
         release_lock(lock, descriptor)
 
 
-def take_lock(lock: Path, error: type[WorldModelError] = CheckpointError) -> int:
+def take_lock(lock: Path, error: type[Exception] = CheckpointError) -> int:
     """Lock a file and return its descriptor, for `release_lock`."""
     while True:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
@@ -84,6 +84,13 @@ def release_lock(lock: Path, descriptor: int) -> None:
     """Remove the lock file, then let go of it."""
     lock.unlink(missing_ok=True)
     os.close(descriptor)
+
+
+def keep_whole_lines(path: Path) -> None:
+    """Take away what a kill left of the last line of `path`."""
+    content = path.read_bytes() if path.exists() else b""
+    if content and not content.endswith(b"\n"):
+        write_aside(path, content[: content.rfind(b"\n") + 1])
 
 
 def sync(path: Path) -> None:

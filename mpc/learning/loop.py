@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +12,9 @@ from mpc.environment import Environment
 from mpc.errors import LearningError
 from mpc.learning.run import Run
 from mpc.learning.settings import RunSettings
+from worldmodels.files import keep_whole_lines, sole_writer
+
+PROGRESS = "progress.jsonl"
 
 
 class LearningProgress(NamedTuple):
@@ -43,31 +46,39 @@ def learn(
       progress: called after every round: an episode, or several short ones.
       milestone: called with the run after every round has been learned from; to evaluate, for instance.
 
-    Raises `LearningError` for a folder that holds a run (or another one), where learning diverges, where the environment keeps
-    failing, and where the disk is full.
+    Raises `LearningError` for a folder that holds a run (or another one, or none to resume, or one that is at work), where learning
+    diverges, where the environment keeps failing, and where the disk is full.
     """
     settings, folder = settings or RunSettings(), Path(folder)
     if frames < 1:
         raise LearningError(f"frames={frames}: expected at least 1.")
-    run = (Run.resume if resume else Run.begin)(environment, folder, settings, seed=seed)
-    began = time.perf_counter()
     try:
-        while run.learned < len(run.episodes) or run.frames < frames:
-            while run.due() is None and run.frames < frames:
-                run.act(frames)
-            before, losses = run.learned, run.learn()
-            run.save()
-            returns = [episode.total_return for episode in run.episodes[before : run.learned]]
-            seconds = time.perf_counter() - began
-            report = LearningProgress(run.frames_learned, frames, run.learned, float(np.mean(returns)), losses, seconds)
-            with (folder / "progress.jsonl").open("a") as file:
-                file.write(json.dumps(report._asdict()) + "\n")
-            if progress is not None:
-                progress(report)
-            if milestone is not None:
-                milestone(run)
+        run = (Run.resume if resume else Run.begin)(environment, folder, settings, seed=seed)
+        with sole_writer(folder / ".lock", LearningError):
+            keep_whole_lines(folder / PROGRESS)
+            for report in _rounds(run, frames):
+                if progress is not None:
+                    progress(report)
+                if milestone is not None:
+                    milestone(run)
     except OSError as error:
         raise LearningError(
-            f"{folder}: {error}. What was remembered and the last checkpoint are good: make room, then go on with --resume."
+            f"{folder}: {error}. What was remembered and the last checkpoint are good: mend that, then go on with --resume."
         ) from error
     return run
+
+
+def _rounds(run: Run, frames: int) -> Iterator[LearningProgress]:
+    """Act and learn, and report each round once it is on the disk."""
+    began = time.perf_counter()
+    while run.learned < len(run.episodes) or run.frames < frames:
+        while run.due() is None and run.frames < frames:
+            run.act(frames)
+        before, losses = run.learned, run.learn()
+        run.save()
+        returns = [episode.total_return for episode in run.episodes[before : run.learned]]
+        seconds = time.perf_counter() - began
+        report = LearningProgress(run.frames_learned, frames, run.learned, float(np.mean(returns)), losses, seconds)
+        with (run.folder / PROGRESS).open("a") as file:
+            file.write(json.dumps(report._asdict()) + "\n")
+        yield report

@@ -52,6 +52,13 @@ class Run:
     """
 
     def __init__(self, environment: Environment, folder: Path, settings: RunSettings, *, seed: int):
+        if not 0 <= seed < 2**32:
+            raise LearningError(f"seed={seed}: expected an integer from 0 to 2³²−1.")
+        if pictures := environment.spec.images:
+            raise LearningError(
+                f"{environment.spec.environment} shows pictures, {', '.join(pictures)}: learning while acting takes vectors. "
+                "Leave them out with mpc.make(observe=…), or collect episodes and train a model on them."
+            )
         self.environment, self.folder, self.settings, self.seed = environment, folder, settings, seed
         self.planner = settings.planner(environment.spec)
         self.discount = discount_of(environment.decisions_per_episode)
@@ -62,15 +69,17 @@ class Run:
     @classmethod
     def begin(cls, environment: Environment, folder: Path, settings: RunSettings, *, seed: int) -> "Run":
         """A fresh run; `LearningError` where `folder` holds one already."""
-        if (folder / "memory" / MANIFEST).exists():
+        if begun(folder):
             raise LearningError(f"{folder} holds a run already. Go on with it by --resume, or choose another folder.")
         run = cls(environment, folder, settings, seed=seed)
-        folder.mkdir(parents=True, exist_ok=True)
+        Dataset.create(folder / "memory", environment.spec, run.described()).close()
         return run
 
     @classmethod
     def resume(cls, environment: Environment, folder: Path, settings: RunSettings, *, seed: int) -> "Run":
         """The run in `folder` as of its last checkpoint; `LearningError` where seed, settings or environment are others."""
+        if not begun(folder):
+            raise LearningError(f"{folder} holds no run to go on with. Leave out --resume to begin one.")
         run = cls(environment, folder, settings, seed=seed)
         if (folder / "agent").exists():
             content = manifest.read(folder / "agent", "agent")
@@ -78,16 +87,19 @@ class Run:
             run.learner, learner_settings = load_learned(folder / "agent")
             found = {"spec": content.spec, "settings": learner_settings, "run": content.extra["progress"]["run"]}
             for name in given:
-                if given[name] != found[name]:
-                    raise LearningError(f"{folder}: its {name} is {found[name]}, given {given[name]}. Resume with the same.")
+                _check_same(folder, name, found[name], given[name])
             run.learned = content.extra["progress"]["episodes"]
         if (folder / "memory" / MANIFEST).exists():
             with Dataset.open(folder / "memory", append=True) as memory:
-                if memory.spec != environment.spec:
-                    raise LearningError(
-                        f"{folder}: it remembers {memory.spec}, given {environment.spec}. Resume with the same."
-                    )
+                _check_same(folder, "spec", memory.spec, environment.spec)
+                if run.learned == 0:
+                    _check_same(folder, "run", memory.settings, run.described())
                 run.episodes = list(memory)
+        if run.learned > len(run.episodes):
+            raise LearningError(
+                f"{folder}: the agent learned from {run.learned} episodes, and {folder / 'memory'} holds {len(run.episodes)}. "
+                "Put the others back, or begin anew in another folder."
+            )
         return run
 
     def described(self) -> dict[str, Any]:
@@ -158,9 +170,7 @@ class Run:
 
     def _remember(self, episode: Episode) -> Episode:
         """`episode` on disk behind the others, and as a resumed run will read it. The others, checked before, are not read again."""
-        folder, spec = self.folder / "memory", self.environment.spec
-        begun = (folder / MANIFEST).exists()
-        with Dataset.unchecked(folder, append=True) if begun else Dataset.create(folder, spec, self.described()) as memory:
+        with Dataset.unchecked(self.folder / "memory", append=True) as memory:
             memory.append(episode)
             return memory[-1]
 
@@ -216,6 +226,20 @@ class Run:
         """Checkpoint: memory is on disk already."""
         progress = {"episodes": self.learned, "frames": self.frames, "discount": self.discount, "ends": self.ends}
         save_learned(self.learner, self.settings.learner, self.folder / "agent", **progress, run=self.described())
+
+
+def begun(folder: Path) -> bool:
+    """Whether `folder` holds a run."""
+    return any((folder / part / MANIFEST).exists() for part in ("memory", "agent"))
+
+
+def _check_same(folder: Path, name: str, found: Any, given: Any) -> None:
+    """Raise `LearningError`, naming the fields that differ, unless both are the same."""
+    found, given = (value if isinstance(value, dict) else vars(value) for value in (found, given))
+    differ = [field for field in {**found, **given} if found.get(field) != given.get(field)]
+    if differ:
+        said = ", ".join(f"{field} is {found.get(field)}, given {given.get(field)}" for field in differ)
+        raise LearningError(f"{folder}: of its {name}, {said}. Resume with the same.")
 
 
 def with_normalisers(model: Any, episodes: list[Episode], share: float = 1.0) -> Any:
