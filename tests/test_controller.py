@@ -334,6 +334,28 @@ def test_a_missed_tick_a_late_one_and_stamps_that_stand_or_go_back_are_named():
     assert named == [(), (), ("ticks missed",), ("time repeated",), ("time went backwards",)]
 
 
+class Raising:
+    """Whatever is asked of it fails."""
+
+    def __float__(self):
+        raise RuntimeError("no")
+
+    __array__ = __repr__ = __getitem__ = __len__ = __float__
+
+
+@pytest.mark.parametrize("stamps", [(1.79e308, -1.79e308), (0.0, 1.7e18), (0.0, 10**400, Raising())])
+def test_a_garbage_stamp_is_forgotten_and_plans_still_expire_after_it(stamps, monkeypatch):
+    made = controller(lifetime=2)
+    for stamp in stamps:
+        made.step(tiny.observation(1.0, 0.0), stamp)
+    drive(made, 3)
+    assert made.step(tiny.observation(1.0, 0.0), 0.3).status.rung is Rung.PLAN
+    assert not any("failed" in name for name in made.counts)
+    monkeypatch.setattr(programs, "begin", failing)
+    rungs = [made.step(tiny.observation(1.0, 0.0), 0.1 * tick).status.rung for tick in range(4, 8)]
+    assert rungs == [Rung.SHIFTED] * 2 + [Rung.SAFE] * 2
+
+
 def test_counts_are_bounded_whatever_messages_errors_carry(monkeypatch):
     made = controller()
     for index in range(1200):

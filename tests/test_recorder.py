@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from mpc.controller.explaining import explain
 from mpc.errors import LogError
 from tests import tiny
 from tests.test_cli import run
-from tests.test_controller import RATE, controller, damaged, drive, failing, faulty
+from tests.test_controller import RATE, Raising, controller, damaged, drive, failing, faulty
 from tests.test_export import policy_agent
 
 
@@ -74,6 +75,19 @@ def test_every_decision_is_made_again_bit_for_bit_whatever_went_wrong(tmp_path, 
         if decision.plan is not None:
             assert float(replay.outcome.plan.cost) == float(decision.plan.cost)
     assert any("limits made [2] into" in explain(replay) for replay in replays)
+
+
+def test_a_decision_by_a_stamp_of_any_kind_or_one_that_failed_altogether_is_made_again(tmp_path, monkeypatch):
+    made = recorded(tmp_path / "log")
+    for stamp in (np.float32(0.1), np.int64(1), "1.1", Decimal("1.2"), 10**5000, Raising(), None):
+        made.step(tiny.observation(1.0, 0.0), stamp)  # type: ignore[arg-type]
+    with monkeypatch.context() as patch:
+        patch.setattr(type(made.rules), "clocked", failing)
+        made.step(tiny.observation(1.0, 0.0), 1.3)
+    made.close()
+    replays = list(Log(tmp_path / "log", made.agent).replays())
+    assert [replay.identical for replay in replays] == [True] * 8
+    assert replays[-1].outcome.faults == ["controller failed (Broken: gone)"]
 
 
 def test_a_replay_notices_a_decision_that_does_not_follow_from_its_record(tmp_path, monkeypatch):

@@ -19,9 +19,9 @@ from mpc.controller import programs
 from mpc.controller.circumstances import Live
 from mpc.controller.clocks import SimulatedClock, WallClock, settle
 from mpc.controller.configuring import Configuration
-from mpc.controller.deciding import Mind, decide, lost
+from mpc.controller.deciding import Mind, decide
 from mpc.controller.recorder import FlightRecorder
-from mpc.controller.robot import Look, Rules, View
+from mpc.controller.robot import Look, Rules, View, seconds
 from mpc.controller.searching import SLACK, Searcher, request
 from mpc.controller.settings import ControllerSettings, ControlStatus, Rung, check_mixed
 from mpc.controller.thinking import PlanningThread, SimulatedThread, Thinker, lead
@@ -165,10 +165,8 @@ class Controller(Configuration):
         until = float("inf") if self.settings.deadline is None else began + self.settings.deadline
         before, mind, number = self.memory, self.mind(), self.decisions
         live = Live(mind, self.searcher, self._thinker, until, self._generation)
-        try:
-            outcome = decide(mind, before, observation, time, live, number, self._generation)
-        except Exception as error:  # nothing is known to raise here
-            outcome = lost(self.rules, before, observation, f"controller failed ({type(error).__name__}: {error})"[:200])
+        stamp = seconds(time)
+        outcome = decide(mind, before, observation, stamp, live, number, self._generation)
         action = self.rules.limited(outcome.memory, outcome.action)
         self.memory = self.rules.send(outcome.memory, action)
         self.decisions += 1
@@ -177,7 +175,7 @@ class Controller(Configuration):
             self.flat, self.reflex = self.intact
         faults = outcome.faults
         if self.recorder is not None:
-            fault = self.recorder.write(self, before, mind, observation, time, live.events, outcome, action, number)
+            fault = self.recorder.write(self, before, mind, observation, stamp, live.events, outcome, action, number)
             faults.extend([fault] if fault else [])
         self._count(outcome.rung, faults)
         timing = Timing(self.clock.now() - began, outcome.planning, outcome.slices)

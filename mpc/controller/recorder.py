@@ -121,7 +121,7 @@ class FlightRecorder:
             "number": number,
             "memory": tree(before),
             "observation": observation,
-            "time": time if isinstance(time, float | int) else repr(time)[:100],
+            "time": time,
             "plans": mind.plans,
             "lead": mind.lead,
             "tolerance": mind.tolerance,

@@ -1,6 +1,7 @@
 """What a controller remembers of one robot from decision to decision, and the rules by which that changes. Numpy only."""
 
 import enum
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,6 +10,16 @@ import numpy as np
 from mpc.controller.observations import ObservationWatch, Seen
 from mpc.controller.settings import ControllerSettings, Rung
 from worldmodels.spec import Spec
+
+JUMP = 1e6  # model steps that a stamp may leap; more would leave no room in a float for the steps that follow
+
+
+def seconds(time: Any) -> float:
+    """A stamp as a number, NaN where it is none."""
+    try:
+        return float(time)
+    except Exception:
+        return math.nan
 
 
 class Course(NamedTuple):
@@ -95,18 +106,14 @@ class Rules:
 
     def clocked(self, memory: Memory, time: Any, faults: list[str]) -> tuple[Memory, float]:
         """Move to the stamp `time`; also returns the model steps since the last call, one where the stamp cannot be used."""
-        try:
-            stamp = float(time)
-        except (TypeError, ValueError):
-            stamp = float("nan")
-        elapsed, last = 1.0, memory.time
-        if not np.isfinite(stamp):
+        stamp, elapsed, last = seconds(time), 1.0, memory.time
+        if not math.isfinite(stamp):
             faults.append("time not finite")
             return memory._replace(now=memory.now + 1.0), 1.0
         if last is None:
             elapsed = 0.0
         else:
-            elapsed = (stamp - last) / self.spec.seconds_per_step
+            elapsed = min((stamp - last) / self.spec.seconds_per_step, JUMP)
             if elapsed < 0:
                 faults.append("time went backwards")
                 elapsed = 0.0
