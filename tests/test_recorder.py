@@ -207,12 +207,60 @@ def test_a_log_that_was_changed_or_is_not_one_is_refused(tmp_path):
         Log(tmp_path / "log", made.agent)
 
 
-def test_a_full_disk_is_named_and_the_loop_goes_on(tmp_path, monkeypatch):
-    made = recorded(tmp_path / "log")
-    monkeypatch.setattr(os, "write", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-    decisions = drive(made, 4)[1]
+def test_a_full_disk_is_named_the_loop_goes_on_and_so_does_the_log_when_there_is_space_again(tmp_path, monkeypatch):
+    made, write = recorded(tmp_path / "log"), os.write
+
+    def full(file, content):
+        if len(content) < 100:
+            raise OSError(28, "No space left on device")
+        return write(file, content[:100])
+
+    drive(made, 2)
+    made.recorder._written.wait()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        decisions = drive(made, 4)[1]
+        made.recorder._written.wait()
+    last = made.step(tiny.observation(1.0, 0.0), 0.4)
+    failed = "flight recorder failed (OSError: [Errno 28] No space left on device): the decision before is not recorded"
     assert all(d.status.rung is Rung.PLAN for d in decisions)
-    assert "flight recorder failed (OSError: [Errno 28] No space left on device)" in decisions[-1].status.faults
+    assert [failed in d.status.faults for d in (*decisions, last)] == [False, True, True, True, True]
+    made.close()
+    closed = made.step(tiny.observation(1.0, 0.0), 0.5)
+    assert "flight recorder closed: the decision is not recorded" in closed.status.faults
+    replays = list(Log(tmp_path / "log", made.agent).replays())
+    assert [replay.number for replay in replays if replay.identical] == [0, 1, 6] and made.recorder.dropped == 4
+
+
+class Items:
+    """An observation of which nothing but its items can be had."""
+
+    def __init__(self, **items):
+        self.items_ = items
+
+    def __getitem__(self, name):
+        return self.items_[name]
+
+
+def test_an_observation_of_any_kind_that_cannot_be_used_is_recorded_and_read_again(tmp_path):
+    made, good = recorded(tmp_path / "log"), tiny.observation(1.0, 0.0)
+    drive(made, 2)
+    bad = good | {"position": np.array([np.nan])}
+    kinds = [("position", "f4", 1), ("velocity", "U4", 1)]
+    given = [
+        Items(**bad),
+        np.zeros((), kinds),
+        bad | {"odd": Raising()},
+        bad | {"ragged": [[1], [1, 2]]},
+        good | {"position": Raising()},
+        good | {"position": [object()]},
+        good | {"position": np.zeros(9_000_000)},
+    ]
+    faults = [made.step(observation, 0.2 + 0.1 * tick).status.faults for tick, observation in enumerate(given)]
+    assert made.step(good, 0.9).status.rung is Rung.PLAN
+    made.close()
+    assert all(each[0].startswith("observation ") for each in faults) and made.recorder.dropped == 0
+    assert [replay.identical for replay in Log(tmp_path / "log", made.agent).replays()] == [True] * 10
 
 
 def test_the_loop_does_not_wait_for_a_disk_that_hangs(tmp_path, monkeypatch):

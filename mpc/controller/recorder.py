@@ -24,6 +24,7 @@ from mpc.controller import records
 from mpc.errors import LogError
 from worldmodels import checkpoint, manifest
 from worldmodels.files import located
+from worldmodels.spec import Spec
 
 WAIT = 0.002  # seconds that the loop waits for the record before; then this one is dropped, and the status says so
 
@@ -49,7 +50,7 @@ class FlightRecorder:
         self._written, self._given = threading.Event(), threading.Event()
         self._written.set()
         self._record: Any = None
-        self._error: str | None = None
+        self._failed: str | None = None
         self._closed, self._thread = False, None
         self._number, self._file, self._length = -1, -1, 0
         self._cost: Any = None
@@ -73,21 +74,23 @@ class FlightRecorder:
 
     def write(self, controller: Any, before, mind, observation, time, events, outcome, action, number) -> str | None:
         """Hand one decision over; a fault where it could not be."""
-        if self._error is not None:
-            return self._error
+        if self._closed:
+            return "flight recorder closed: the decision is not recorded"
         if not self._written.wait(WAIT):
             self.dropped += 1
             return "flight recorder behind: a decision is not recorded"
-        self._written.clear()
         read = outcome.memory.seen.last
-        given = _copied(observation) if read is None or read is before.seen.last else controller.rules.watch.arrays(read)
+        known = read is not None and read is not before.seen.last
+        given = controller.rules.watch.arrays(read) if known else _unread(observation, controller.spec)
+        self._written.clear()
+        fault, self._failed = self._failed, None
         self._record = (
             (getattr(controller.agent, "cost", None), getattr(controller.agent, "critic", None), controller.intact, mind),
             (before, given, time, events),
             (int(outcome.rung), list(outcome.faults), action, number),
         )
         self._given.set()
-        return None
+        return fault
 
     def close(self) -> None:
         """Write what is left and stop."""
@@ -107,7 +110,11 @@ class FlightRecorder:
                     self._put(*record)
                     self.written += 1
                 except Exception as error:
-                    self._error = f"flight recorder failed ({type(error).__name__}: {error})"[:200]
+                    self.dropped += 1
+                    self._failed = (
+                        f"flight recorder failed ({type(error).__name__}: {error}"[:200]
+                        + "): the decision before is not recorded"
+                    )
                 self._written.set()
             if self._closed:
                 if self._file >= 0:
@@ -132,20 +139,24 @@ class FlightRecorder:
             "action": action,
         }
         payload = records.frame(records.encode(content))
-        new_file = self._file < 0 or self._length + len(payload) > self.size
-        if new_file:
+        if self._file < 0 or self._length + len(payload) > self.size:
             self._roll()
-        if new_file or self._cost is not cost:
-            self._cost = cost
+        if self._length == 0 or self._cost is not cost:
             leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(cost)]
             content = {"kind": "cost", "cost": cost_kind(cost), "leaves": leaves, "critic": critic is not None}
             self._append(records.frame(records.encode(content)))
+            self._cost = cost
         self._append(payload)
 
     def _append(self, content: bytes) -> None:
+        """The whole of `content`, or nothing."""
         view = memoryview(content)
-        while view:
-            view = view[os.write(self._file, view) :]
+        try:
+            while view:
+                view = view[os.write(self._file, view) :]
+        except OSError:
+            os.ftruncate(self._file, self._length)
+            raise
         self._length += len(content)
 
     def _roll(self) -> None:
@@ -153,9 +164,10 @@ class FlightRecorder:
         if self._file >= 0:
             os.fsync(self._file)
             os.close(self._file)
-        self._number += 1
+            self._file = -1
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
-        self._file, self._length = os.open(self.folder / f"{self._number:06d}.log", flags, 0o644), 0
+        self._file, self._length = os.open(self.folder / f"{self._number + 1:06d}.log", flags, 0o644), 0
+        self._number += 1
         (self.folder / f"{self._number - self.files:06d}.log").unlink(missing_ok=True)
 
 
@@ -172,13 +184,22 @@ def tree(value: Any) -> Any:
     return {"leaves": [np.asarray(leaf) for leaf in jax.tree.leaves(value)]}
 
 
-def _copied(observation: Any) -> Any:
-    """An observation that could not be read, so that reading it again finds the same wrong with it: texts for what is no number."""
-    try:
-        arrays = {str(name): np.array(value) for name, value in observation.items()}
-    except Exception:
-        return None
-    return {name: array if array.dtype.kind in "fiub" else np.array(repr(array)[:100]) for name, array in arrays.items()}
+def _unread(observation: Any, spec: Spec) -> dict[str, Any]:
+    """An observation that could not be read, so that reading it again finds the same wrong with it.
+
+    Of what is no number the dtype is kept, as a text, and of an array of another shape the shape.
+    """
+    kept = {}
+    for name, shape in spec.observation:
+        try:
+            array = np.asarray(observation[name])
+        except Exception:
+            continue
+        if array.dtype.kind not in "fiub":
+            kept[name] = np.array(str(array.dtype)[:100])
+        else:
+            kept[name] = np.array(array) if array.shape == shape else {"shape": list(array.shape)}
+    return kept
 
 
 def _events(name: str, value: Any) -> Any:

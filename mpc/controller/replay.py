@@ -123,7 +123,7 @@ class Log:
             events["arrivals"] = [self._arrival(mind, a) for a in events["arrivals"]]
         if "safe" in events:
             events["safe"] = tuple(events["safe"])
-        observation = record["observation"]
+        observation = _as_given(record["observation"])
         given = Replayed(mind, self.searcher, events)
         outcome = decide(mind, before, observation, seconds(record["time"]), given, record["number"], 0)
         action = self.rules.limited(outcome.memory, outcome.action)
@@ -192,6 +192,16 @@ class Log:
         if found is not None:
             searched = Searched(None, found["actions"], None, found["sound"], found["slices"], 0.0, found["replaced"])
         return Arrival(request, searched, content["fault"])
+
+
+def _as_given(observation: Any) -> Any:
+    """A recorded observation, with zeros where no more than the shape is recorded."""
+    if observation is None:
+        return None
+    return {
+        name: np.broadcast_to(np.float32(0), value["shape"]) if isinstance(value, dict) else value
+        for name, value in observation.items()
+    }
 
 
 def _like(content: Any, example: Any) -> Any:
