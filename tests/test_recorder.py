@@ -187,6 +187,9 @@ def test_a_log_that_was_changed_or_is_not_one_is_refused(tmp_path):
     path.write_bytes(content[:600] + bytes([content[600] ^ 1]) + content[601:])
     with pytest.raises(LogError, match="does not match its checksum"):
         Log(tmp_path / "log", made.agent).replay()
+    path.write_bytes(content[:6] + bytes([content[6] ^ 1]) + content[7:])
+    with pytest.raises(LogError, match="the length of the record at byte 0 was changed"):
+        Log(tmp_path / "log", made.agent).replay()
     path.write_bytes(b"SPL9" + content[4:])
     with pytest.raises(LogError, match="another version"):
         Log(tmp_path / "log", made.agent).replay()
@@ -205,6 +208,32 @@ def test_a_log_that_was_changed_or_is_not_one_is_refused(tmp_path):
     manifest.write_text(manifest.read_text().replace('"format": 1', '"format": 9'))
     with pytest.raises(LogError, match="format 9"):
         Log(tmp_path / "log", made.agent)
+
+
+def test_a_log_that_cannot_be_kept_is_refused_before_anything_is_made(tmp_path):
+    (tmp_path / "agent").mkdir()
+    (tmp_path / "file").write_text("x")
+    before = sorted(tmp_path.rglob("*"))
+    for folder, settings, named in [
+        ("agent/log", {"agent": tmp_path / "agent"}, "inside the agent's folder"),
+        ("log", {"agent": tmp_path / "nowhere"}, "agent=.*no such folder"),
+        ("file", {}, "it is a file"),
+        ("file/log", {}, "cannot be made"),
+        ("log", {"files": "8"}, "files='8'"),
+        ("log", {"size": 0}, "size=0"),
+    ]:
+        with pytest.raises(LogError, match=named):
+            FlightRecorder(tmp_path / folder, **settings).begin(controller())
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_settings_may_be_of_numpy_and_a_recorder_has_one_controller(tmp_path):
+    made = recorded(tmp_path / "log", rate=np.array([RATE], np.float32), seed=np.int64(3), deadline=np.float32(0.1))
+    with pytest.raises(LogError, match="has a controller already"):
+        made.recorder.begin(controller())
+    drive(made, 3)
+    made.close()
+    assert [replay.identical for replay in Log(tmp_path / "log", made.agent).replays()] == [True] * 3
 
 
 def test_a_full_disk_is_named_the_loop_goes_on_and_so_does_the_log_when_there_is_space_again(tmp_path, monkeypatch):

@@ -42,10 +42,7 @@ class FlightRecorder:
 
     def __init__(self, folder: str | Path, *, agent: str | Path | None = None, files: int = 8, size: int = 4_000_000):
         self.folder, self.agent, self.files, self.size = Path(folder), agent, files, size
-        if self.folder.exists() and any(self.folder.iterdir()):
-            raise LogError(f"{folder}: it is not empty, and a log is never written over. Choose another folder.")
-        if files < 2 or size < 1:
-            raise LogError(f"files={files}, size={size}: expected at least 2 files of at least one byte.")
+        _check(self.folder, agent, files, size)
         self.written = self.dropped = 0
         self._written, self._given = threading.Event(), threading.Event()
         self._written.set()
@@ -57,7 +54,12 @@ class FlightRecorder:
 
     def begin(self, controller: Any) -> None:
         """Write the manifest and start; `controller` does this."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        if self._thread is not None:
+            raise LogError(f"{self.folder}: the recorder has a controller already. Give each one of its own.")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LogError(f"{self.folder}: the folder cannot be made ({error}). Choose another one.") from error
         if self.agent is not None:
             shutil.copytree(located(self.agent), self.folder / "agent")
         searcher = controller.searcher
@@ -171,6 +173,20 @@ class FlightRecorder:
         (self.folder / f"{self._number - self.files:06d}.log").unlink(missing_ok=True)
 
 
+def _check(folder: Path, agent: Any, files: Any, size: Any) -> None:
+    """Raise `LogError`, before anything is made, where a log cannot be kept like that."""
+    if folder.exists() and not folder.is_dir():
+        raise LogError(f"{folder}: it is a file. Expected a folder that is empty or not there yet.")
+    if folder.exists() and any(folder.iterdir()):
+        raise LogError(f"{folder}: it is not empty, and a log is never written over. Choose another folder.")
+    if agent is not None and not located(agent).is_dir():
+        raise LogError(f"agent={agent}: there is no such folder. Give the one that the agent was loaded from.")
+    if agent is not None and folder.resolve().is_relative_to(located(agent).resolve()):
+        raise LogError(f"{folder}: it is inside the agent's folder, {agent}, which the log copies. Choose another folder.")
+    if not (isinstance(files, int) and isinstance(size, int) and files >= 2 and size >= 1):
+        raise LogError(f"files={files!r}, size={size!r}: expected at least 2 files of at least one byte.")
+
+
 def tree(value: Any) -> Any:
     """Named tuples and pytrees as what `records` encodes: the former as dicts, the latter as lists of leaves."""
     if hasattr(value, "_fields"):
@@ -237,18 +253,22 @@ def weights_checksum(agent: Any) -> str:
 
 def described(planner: Any) -> dict[str, Any]:
     """A planner's name and settings as JSON, planners inside it likewise."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, tuple | list):
-            return [plain(each) for each in value]
-        return described(value) if hasattr(value, "__dataclass_fields__") else value
-
-    settings = {field: plain(getattr(planner, field)) for field in planner.__dataclass_fields__}
+    settings = {field: _plain(getattr(planner, field)) for field in planner.__dataclass_fields__}
     return {"name": type(planner).__name__, "settings": settings}
 
 
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple | list):
+        return [_plain(each) for each in value]
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    return described(value) if hasattr(value, "__dataclass_fields__") else value
+
+
 def _described(settings: Any) -> dict[str, Any]:
-    content = asdict(settings)
+    content = _plain(asdict(settings))
     content["fallbacks"] = [int(rung) for rung in settings.fallbacks]
     content["safe"] = settings.safe if isinstance(settings.safe, str) else "function"
     return content

@@ -83,6 +83,8 @@ def read_frames(path: Path) -> Iterator[bytes]:
             raise LogError(f"{path}: no record begins at byte {at}. The file was changed, or another version wrote it.")
         payload = content[at + HEAD.size : at + HEAD.size + length]
         if len(payload) < length:
+            if MAGIC in payload:
+                raise LogError(f"{path}: the length of the record at byte {at} was changed. Use an undamaged copy of the log.")
             return
         if zlib.crc32(payload) != checksum:
             raise LogError(f"{path}: the record at byte {at} does not match its checksum. Use an undamaged copy of the log.")
