@@ -29,7 +29,7 @@ def controller(target=0.0, *, policy=False, cost=None, model=None, **settings):
         policy=Policy(2, tiny.SPEC, hidden=4) if policy else None,
     )
     patience = {name: settings.pop(name) for name in list(settings) if name in Patience.__dataclass_fields__}
-    return mpc.Controller(agent, ControllerSettings(**{"period": 0.1, "patience": Patience(**patience), **settings}))
+    return mpc.Controller(agent, ControllerSettings(**{"period": 0.1, "patience": Patience(**patience)} | settings))
 
 
 def drive(made, steps=60, position=1.0, delayed=0):
@@ -211,6 +211,19 @@ def eager(readout, action, step):
         ({"lifetime": -1}, "lifetime"),
         ({"frozen_after": 1}, "frozen_after"),
         ({"safe": "pray"}, "safe"),
+        ({"fallbacks": (1, 2)}, "fallbacks"),
+        ({"fallbacks": (Rung.POLICY, Rung.POLICY)}, "fallbacks"),
+        ({"fallbacks": None}, "fallbacks"),
+        ({"rate": ("a",)}, "rate"),
+        ({"seed": "a"}, "seed"),
+        ({"seed": 1.5}, "seed"),
+        ({"period": None}, "period"),
+        ({"deadline": "x"}, "deadline"),
+        ({"delay": None}, "delay"),
+        ({"patience": None}, "patience"),
+        ({"lifetime": "5"}, "lifetime"),
+        ({"simulated": True}, "simulated"),
+        ({"model": true_model(tiny.BOTH)}, "tiny/both shows images, camera"),
     ],
 )
 def test_settings_that_cannot_be_are_refused_by_name(settings, named):
@@ -235,6 +248,8 @@ def test_what_does_not_fit_is_refused_outside_the_loop():
         made.set_cost_weights(target=float("nan"))
     with pytest.raises(ControllerError, match="PlanningAgent"):
         mpc.Controller(None, ControllerSettings(period=0.1))  # type: ignore[arg-type]
+    with pytest.raises(ControllerError, match="settings=NoneType"):
+        mpc.Controller(made.agent, None)  # type: ignore[arg-type]
 
 
 def test_a_frozen_sensor_is_noticed_while_the_world_moves():

@@ -75,6 +75,8 @@ class Controller(Configuration):
             raise ControllerError(
                 f"agent={type(agent).__name__}: expected an mpc.PlanningAgent, an mpc.PolicyAgent or an mpc.MixedAgent."
             )
+        if not isinstance(settings, ControllerSettings):
+            raise ControllerError(f"settings={type(settings).__name__}: expected mpc.ControllerSettings.")
         settings.check(agent.model.spec)
         if isinstance(agent, MixedAgent):
             check_mixed(settings)
