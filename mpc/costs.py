@@ -14,8 +14,9 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import Array, Float, PyTree
 
-from mpc.errors import CostError
+from mpc.errors import CostError, MPCError
 from planners import pytree, static
+from worldmodels.errors import WorldModelError
 from worldmodels.spec import DiscreteAction
 
 
@@ -200,11 +201,16 @@ def check(model: Any, task: Any, observation: dict[str, Any], *, critic: Any = N
             "the model learned from data in which no cost but zero was paid, so that all plans cost it the same: "
             "train it on data with rewards, or say what to do with mpc.cost(function) or mpc.goal(observation)."
         )
+    latent = model.start(observation)
     try:
-        terms = task.running(model, model.start(observation), no_action(model), jnp.zeros((), jnp.int32))
+        terms = task.running(model, latent, no_action(model), jnp.zeros((), jnp.int32))
     except KeyError as error:
-        names = sorted(jax.eval_shape(lambda: model.readout(model.start(observation))))
+        names = sorted(jax.eval_shape(lambda: model.readout(latent)))
         raise CostError(f"the cost reads {error} but the model's readouts are {names}.") from error
+    except (MPCError, WorldModelError):
+        raise
+    except Exception as error:
+        raise CostError(f"the cost failed at the first observation ({type(error).__name__}: {error}).") from error
     for name, value in terms.items():
         if jnp.shape(value) != ():
             raise CostError(

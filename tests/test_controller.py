@@ -307,7 +307,13 @@ def test_another_task_counts_from_the_next_decision_on_and_a_goal_that_cannot_be
     drive(made, 3)
     made.configure(mpc.goal(tiny.observation(1.0, 0.0)))
     before = made.flat
-    for goal in (tiny.observation(np.nan, 0.0), {"position": np.zeros(3), "velocity": np.zeros(1)}, {"position": np.zeros(1)}):
+    large = tiny.observation() | {"position": np.array([1e300])}  # not finite as float32
+    for goal in (
+        tiny.observation(np.nan, 0.0),
+        large,
+        {"position": np.zeros(3), "velocity": np.zeros(1)},
+        {"position": np.zeros(1)},
+    ):
         with pytest.raises(SpecError):
             made.configure(mpc.goal(goal))
         with pytest.raises(SpecError):
@@ -316,6 +322,8 @@ def test_another_task_counts_from_the_next_decision_on_and_a_goal_that_cannot_be
         made.configure(mpc.goal(tiny.observation(), action_weight=np.nan))
     with pytest.raises(mpc.CostError):
         made.configure("run")  # type: ignore[arg-type]
+    with pytest.raises(mpc.CostError, match="Broken: gone"):
+        made.configure(mpc.cost(failing))
     with pytest.raises(ControllerError, match="expected numbers"):
         made.set_cost_weights(action_weight="much")
     assert made.flat is before
