@@ -1,6 +1,7 @@
 """The controller: what it promises under every fault we can think of, and that it controls."""
 
 import json
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ import mpc
 import planners
 import worldmodels
 from mpc.controller import ControllerSettings, Patience, Rung, programs
+from mpc.controller.controller import count
 from mpc.errors import ControllerError
 from mpc.policy import Policy
 from tests import tiny
@@ -379,8 +381,24 @@ def test_a_garbage_stamp_is_forgotten_and_plans_still_expire_after_it(stamps, mo
     assert rungs == [Rung.SHIFTED] * 2 + [Rung.SAFE] * 2
 
 
+def test_two_threads_that_step_at_once_keep_the_rate():
+    made = controller(2.0, rate=(RATE,), safe=lambda observation: np.array([random.choice([-2.0, 2.0])]))
+    random, sent = np.random.default_rng(0), []
+    send = made.rules.send
+    made.rules.send = lambda memory, action: sent.append(float(action[0])) or send(memory, action)
+
+    def loop():
+        for _ in range(200):
+            made.step(None, 0.0)
+
+    threads = [threading.Thread(target=loop) for _ in range(2)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert len(sent) == 400 and np.abs(np.diff([0.0, *sent])).max() <= RATE + 1e-6
+
+
 def test_counts_are_bounded_whatever_messages_errors_carry(monkeypatch):
     made = controller()
     for index in range(1200):
-        made._count(Rung.SAFE, [f"fault {index}"])
+        count(made.counts, Rung.SAFE, [f"fault {index}"])
     assert len(made.counts) <= 1001 and made.counts["other faults"] > 100

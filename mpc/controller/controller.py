@@ -4,6 +4,7 @@ Each call of `step` perceives, plans until the deadline, and falls down a ladder
 plan shifted in time, the policy, a safe action. The status names the rung and every fault.
 """
 
+import threading
 import weakref
 from collections import Counter
 from pathlib import Path
@@ -50,6 +51,13 @@ class ControlDecision(NamedTuple):
     timing: Timing
 
 
+def count(counts: Counter[str], rung: Rung, faults: list[str]) -> None:
+    """Add a decision to `counts`, which stay bounded."""
+    for name in (rung.name, *faults):
+        name = name.partition(":")[0] if "failed (" in name else name
+        counts[name if name in counts or len(counts) < NAMES else "other faults"] += 1
+
+
 class Controller(Configuration):
     """Runs an agent in real time: a `PlanningAgent`, a `PolicyAgent`, which never plans, or a `MixedAgent`, which plans in doubt.
 
@@ -85,7 +93,7 @@ class Controller(Configuration):
         self.rules = Rules(self.spec, settings, getattr(agent.model, "normaliser", None))
         self.clock = WallClock() if settings.simulated is None else SimulatedClock(settings.simulated)
         self.searcher = Searcher(agent.planner, self.rules, self.clock) if isinstance(agent, PlanningAgent) else None
-        self._lead, self._thinker, self._generation = 0, None, 0
+        self._lead, self._thinker, self._generation, self._turn = 0, None, 0, threading.RLock()
         self.counts: Counter[str] = Counter()
         self.decisions = self.reacted = 0
         self.take(agent)
@@ -159,10 +167,16 @@ class Controller(Configuration):
     def step(self, observation: Any, time: float) -> ControlDecision:
         """The action to send now. Never raises; the action is finite, inside the box and within `rate` of the last one.
 
+        Called from two threads, one waits for the other.
+
         Args:
           observation: name -> array, as the spec names them.
           time: seconds on any clock that goes forward.
         """
+        with self._turn:
+            return self._step(observation, time)
+
+    def _step(self, observation: Any, time: Any) -> ControlDecision:
         began = self.clock.decide(self.decisions)
         until = float("inf") if self.settings.deadline is None else began + self.settings.deadline
         before, mind, number = self.memory, self.mind(), self.decisions
@@ -179,7 +193,7 @@ class Controller(Configuration):
         if self.recorder is not None:
             fault = self.recorder.write(self, before, mind, observation, stamp, live.events, outcome, action, number)
             faults.extend([fault] if fault else [])
-        self._count(outcome.rung, faults)
+        count(self.counts, outcome.rung, faults)
         timing = Timing(self.clock.now() - began, outcome.planning, outcome.slices)
         return ControlDecision(action.copy(), ControlStatus(outcome.rung, tuple(faults)), outcome.plan, timing)
 
@@ -213,11 +227,6 @@ class Controller(Configuration):
         thread = PlanningThread(self.searcher, self.settings.deadline)
         weakref.finalize(self, thread.close)
         return thread
-
-    def _count(self, rung: Rung, faults: list[str]) -> None:
-        for name in (rung.name, *faults):
-            name = name.partition(":")[0] if "failed (" in name else name
-            self.counts[name if name in self.counts or len(self.counts) < NAMES else "other faults"] += 1
 
     def _rehearse(self, repeats: int) -> None:
         """Run every program a few times, on an observation of nothing; the middle durations are what is usual."""
