@@ -73,8 +73,8 @@ class BatchController(Configuration):
 
     def reset(self, robots: Sequence[int] | None = None) -> None:
         """Forget the plans and latents of some robots, all if not given. `ControllerError` for a robot there is not."""
-        chosen = range(self.robots) if robots is None else robots
-        chosen = list(chosen) if isinstance(chosen, Iterable) else [None]
+        given: Any = range(self.robots) if robots is None else robots
+        chosen: list[Any] = list(given) if isinstance(given, Iterable) else [None]
         if not all(isinstance(index, Integral) and 0 <= index < self.robots for index in chosen):
             raise ControllerError(f"robots={robots}: expected a list of numbers from 0 to {self.robots - 1}.")
         for index in chosen:
