@@ -75,7 +75,7 @@ class BatchController(Configuration):
         """Forget the plans and latents of some robots, all if not given. `ControllerError` for a robot there is not."""
         given: Any = range(self.robots) if robots is None else robots
         chosen: list[Any] = list(given) if isinstance(given, Iterable) else [None]
-        if not all(isinstance(index, Integral) and 0 <= index < self.robots for index in chosen):
+        if not all(isinstance(index, Integral) and index in range(self.robots) for index in chosen):
             raise ControllerError(f"robots={robots}: expected a list of numbers from 0 to {self.robots - 1}.")
         for index in chosen:
             self.memories[index] = self.rules.begin(seen=self.memories[index].seen)
