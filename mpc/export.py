@@ -31,7 +31,7 @@ class Exported(NamedTuple):
 
     A policy has `act(observation) -> action`. A planner has `reset(observation) -> state` and
     `act(state, observation, elapsed, key) -> (action, state)`, where `state` is a list of arrays and `key` two uint32 that
-    no other decision has used, such as (seed, decision).
+    no other decision has used, such as (seed, decision). What is no observation of `spec` is refused by a `SpecError`.
     """
 
     spec: Spec
@@ -43,6 +43,10 @@ def export(agent: PolicyAgent | PlanningAgent, folder: str | Path, format: Forma
 
     Raises `ExportError` for what the format cannot hold, or a file that does not act as the agent does.
     """
+    if not isinstance(agent, PolicyAgent | PlanningAgent):
+        raise ExportError(
+            f"agent={type(agent).__name__}: expected an mpc.PolicyAgent or an mpc.PlanningAgent, such as a MixedAgent's `planning`."
+        )
     manifest.check_replaceable(folder, "export")
     plans = isinstance(agent, PlanningAgent)
     if format == "onnx":
@@ -71,16 +75,34 @@ def load_export(folder: str | Path) -> Exported:
         raise ExportError(f"{folder}: {files}. The export was changed or only half copied. Export it again.")
     root = located(folder)
     if content.settings["format"] == "onnx":
-        return Exported(content.spec, {"act": _onnx_program((root / "policy.onnx").read_bytes())})
+        act = _onnx_program((root / "policy.onnx").read_bytes())
+        return Exported(content.spec, {"act": _at_border(act, content.spec)})
     try:
-        programs = {
-            path.stem: jax.jit(jax_export.deserialize(bytearray(path.read_bytes())).call) for path in root.glob("*.stablehlo")
-        }
+        read = {path.stem: jax_export.deserialize(bytearray(path.read_bytes())) for path in root.glob("*.stablehlo")}
     except ValueError as error:
         raise ExportError(
             f"{folder}: this jax cannot read it ({error}). Export it again with jax {jax.__version__}."
         ) from error
-    return Exported(content.spec, programs)
+    plans = content.settings["of"] == "planner"
+    return Exported(
+        content.spec,
+        {
+            name: _at_border(jax.jit(program.call), content.spec, place=int(plans and name == "act"))
+            for name, program in read.items()
+        },
+    )
+
+
+def _at_border(program: Callable[..., Any], spec: Spec, place: int = 0) -> Callable[..., Any]:
+    """`program` with its argument at `place` checked to be an observation, and of the spec's dtypes."""
+
+    def call(*arguments: Any) -> Any:
+        given: Any = arguments[place] if place < len(arguments) else None
+        spec.check_observation(given)
+        cast = {name: np.asarray(given[name], spec.dtype(name)) for name in spec.names}
+        return program(*arguments[:place], cast, *arguments[place + 1 :])
+
+    return call
 
 
 def _serialised(function: Callable[..., Any], *arguments: Any) -> bytes:
@@ -193,7 +215,7 @@ def _onnx_program(file: bytes) -> Callable[[dict[str, Any]], np.ndarray]:
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
     def act(observation: dict[str, Any]) -> np.ndarray:
-        batch = {name: np.asarray(value, np.float32)[None] for name, value in observation.items()}
+        batch = {name: value[None] for name, value in observation.items()}
         return np.asarray(session.run(None, batch)[0])[0]
 
     return act

@@ -26,8 +26,9 @@ class Graph:
 
     def add(self, operation: str, *inputs: str | np.ndarray, output: str | None = None, **attributes: Any) -> str:
         """One node; arrays become weights. Returns the name of its output."""
-        output = output or f"{operation.lower()}_{len(self.nodes)}"
-        names = [self._weight(value, f"{output}_{index}") for index, value in enumerate(inputs)]
+        own = f"/sailplan/{operation.lower()}_{len(self.nodes)}"  # the name of no observed quantity
+        output = output or own
+        names = [self._weight(value, f"{own}_{index}") for index, value in enumerate(inputs)]
         self.nodes.append(self.helper.make_node(operation, names, [output], **attributes))
         return output
 
@@ -64,6 +65,12 @@ def policy_graph(agent: Any, metadata: dict[str, str]) -> bytes:
     if not isinstance(encoder, MLP) or encoder.layers[0].kernel.shape[0] != spec.size:
         raise ExportError(
             f"{type(model).__name__} does not perceive {spec.names} by one MLP: ONNX export cannot write it. Use --format stablehlo."
+        )
+    if not isinstance(getattr(agent.policy, "network", None), MLP):
+        raise ExportError(f"{type(agent.policy).__name__} is not one MLP: ONNX export cannot write it. Use --format stablehlo.")
+    if "action" in spec.names:
+        raise ExportError(
+            "the environment shows something named 'action', as the graph's output is. Rename it, or use --format stablehlo."
         )
     graph = Graph(helper, numpy_helper)
     flat = graph.add("Concat", *(graph.add("Flatten", name, axis=1) for name in spec.names), axis=1)

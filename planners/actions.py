@@ -8,7 +8,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
-from planners.errors import ActionSpaceError
+from planners.errors import ActionSpaceError, is_whole
 from planners.pytree import pytree, static
 
 
@@ -30,8 +30,12 @@ class Box:
     def __post_init__(self):
         for name in ("low", "high", "rate", "previous"):
             value = getattr(self, name)
-            if value is not None:
+            if value is None and name in ("rate", "previous"):
+                continue
+            try:
                 object.__setattr__(self, name, jnp.atleast_1d(jnp.asarray(value, jnp.float32)))
+            except (TypeError, ValueError) as error:
+                raise ActionSpaceError(f"{name}={value!r}: expected a number, or a list of them.") from error
         if self.low.shape != self.high.shape or self.low.ndim != 1:
             raise ActionSpaceError(f"low has shape {self.low.shape} and high {self.high.shape}: expected the same shape [A].")
         for name in ("rate", "previous"):
@@ -43,12 +47,17 @@ class Box:
         if isinstance(self.low, Tracer) or isinstance(self.high, Tracer):
             return
         low, high = np.asarray(self.low), np.asarray(self.high)
+        if not low.size:
+            raise ActionSpaceError("low and high are empty: expected at least one action.")
         if not (np.isfinite(low).all() and np.isfinite(high).all()):
             raise ActionSpaceError(
                 f"low={low}, high={high}: expected finite bounds. Scale the actions to a finite range first."
             )
         if not (low < high).all():
             raise ActionSpaceError(f"low={low}, high={high}: expected low < high in every dimension.")
+        with np.errstate(over="ignore"):
+            if not np.isfinite(high - low).all():
+                raise ActionSpaceError(f"low={low}, high={high}: expected bounds that float32 can subtract. Scale the actions.")
         if self.rate is not None and not isinstance(self.rate, Tracer) and not (np.asarray(self.rate) > 0).all():
             raise ActionSpaceError(f"rate={np.asarray(self.rate)}: expected a positive rate in every dimension.")
 
@@ -94,8 +103,8 @@ class Discrete:
     n: int = static()
 
     def __post_init__(self):
-        if self.n < 2:
-            raise ActionSpaceError(f"Discrete(n={self.n}): expected at least 2 actions.")
+        if not is_whole(self.n) or self.n < 2:
+            raise ActionSpaceError(f"Discrete(n={self.n!r}): expected an integer, at least 2 actions.")
 
     @property
     def shape(self) -> tuple[int, ...]:

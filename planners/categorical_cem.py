@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Int
 
 from planners import sampling
 from planners.actions import require_discrete
-from planners.errors import SettingError, require_fraction, require_positive
+from planners.errors import SettingError, require_counts, require_fraction
 from planners.plan import Diagnostics, Incumbent
 from planners.problem import Latent
 from planners.pytree import pytree
@@ -67,7 +67,7 @@ class CategoricalCEM:
     proposals: int = 0
 
     def __post_init__(self):
-        require_positive(horizon=self.horizon, iterations=self.iterations, elites=self.elites)
+        require_counts(horizon=self.horizon, iterations=self.iterations, samples=self.samples, elites=self.elites)
         require_fraction(momentum=self.momentum, min_probability=self.min_probability)
         if not 0 <= self.forget <= 1:
             raise SettingError(f"forget={self.forget}: expected a fraction in [0, 1].")

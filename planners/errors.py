@@ -1,6 +1,7 @@
 """What planners raise, always before any computation starts."""
 
-from numbers import Real
+from numbers import Integral, Real
+from typing import Any
 
 
 class PlannerError(ValueError):
@@ -26,8 +27,20 @@ def require_positive(**settings: float) -> None:
             raise SettingError(f"{name}={value!r}: expected at least 1.")
 
 
+def is_whole(value: Any) -> bool:
+    """Whether `value` counts something: an integer, and neither True nor False."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def require_counts(**settings: int) -> None:
+    """Raise `SettingError` for the first setting that is no integer of at least 1."""
+    for name, value in settings.items():
+        if not is_whole(value) or value < 1:
+            raise SettingError(f"{name}={value!r}: expected an integer, at least 1.")
+
+
 def require_fraction(**settings: float) -> None:
     """Raise `SettingError` for the first setting outside [0, 1)."""
     for name, value in settings.items():
-        if not 0 <= value < 1:
-            raise SettingError(f"{name}={value}: expected a fraction in [0, 1).")
+        if not isinstance(value, Real) or not 0 <= value < 1:
+            raise SettingError(f"{name}={value!r}: expected a fraction in [0, 1).")

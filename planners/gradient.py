@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 
 from planners import augmented_lagrangian, proposals, sampling
 from planners.actions import Box, require_box
-from planners.errors import ProblemShapeError, SettingError, require_positive
+from planners.errors import ProblemShapeError, SettingError, require_counts
 from planners.noise import coloured_noise
 from planners.plan import Diagnostics, Incumbent, finite_or_inf
 from planners.problem import Latent, Problem
@@ -78,7 +78,7 @@ class Gradient:
     optimizer: optax.GradientTransformation | None = None
 
     def __post_init__(self):
-        require_positive(horizon=self.horizon, starts=self.starts, iterations=self.iterations)
+        require_counts(horizon=self.horizon, starts=self.starts, iterations=self.iterations)
         for name in ("learning_rate", "penalty"):
             if getattr(self, name) <= 0:
                 raise SettingError(f"{name}={getattr(self, name)}: expected a positive number.")

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from planners import augmented_lagrangian, sampling
 from planners.actions import Box
-from planners.errors import SettingError, require_fraction, require_positive
+from planners.errors import SettingError, require_counts, require_fraction
 from planners.gradient import differentiable_box, lagrangian_and_gradient
 from planners.parameterisation import PER_STEP, Parameterisation
 from planners.problem import Latent, Problem
@@ -47,7 +47,7 @@ class CEMGradient:
     parameterisation: Parameterisation = PER_STEP
 
     def __post_init__(self):
-        require_positive(refined=self.refined, steps=self.steps, elites=self.elites)
+        require_counts(refined=self.refined, steps=self.steps, elites=self.elites)
         sampling.check(self, given=2, elites=max(self.elites, self.refined))
         sampling.check_spread(spread=self.spread, min_spread=self.min_spread, learning_rate=self.learning_rate)
         require_fraction(momentum=self.momentum)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from planners import sampling
-from planners.errors import SettingError, require_fraction, require_positive
+from planners.errors import SettingError, require_counts, require_fraction, require_positive
 from planners.parameterisation import PER_STEP, Parameterisation
 
 
@@ -37,7 +37,8 @@ class ICEM:
     parameterisation: Parameterisation = PER_STEP
 
     def __post_init__(self):
-        require_positive(keep=self.keep, shrink=self.shrink)
+        require_counts(keep=self.keep)
+        require_positive(shrink=self.shrink)
         sampling.check(self, given=self.keep + 2, elites=self.elites)
         sampling.check_spread(spread=self.spread, min_spread=self.min_spread)
         require_fraction(momentum=self.momentum)

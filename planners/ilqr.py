@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from planners import augmented_lagrangian, quadratic_model, riccati, sampling
 from planners.actions import Box
-from planners.errors import SettingError, require_positive
+from planners.errors import SettingError, require_counts
 from planners.gradient import differentiable_box
 from planners.plan import Diagnostics, Incumbent, finite_or_inf
 from planners.problem import Latent, Problem
@@ -62,7 +62,7 @@ class ILQR:
     penalty: float = 30.0
 
     def __post_init__(self):
-        require_positive(horizon=self.horizon, iterations=self.iterations, steps=self.steps)
+        require_counts(horizon=self.horizon, iterations=self.iterations, steps=self.steps)
         if self.regularisation < 0:
             raise SettingError(f"regularisation={self.regularisation}: expected 0 or more.")
         if self.penalty <= 0:

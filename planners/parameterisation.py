@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from planners.errors import SettingError, require_positive
+from planners.errors import SettingError, require_counts
 
 KINDS = ("hold", "linear", "cubic")
 
@@ -71,7 +71,7 @@ class Knots:
     kind: str = "cubic"
 
     def __post_init__(self):
-        require_positive(number=self.number)
+        require_counts(number=self.number)
         if self.kind not in KINDS:
             raise SettingError(f"kind={self.kind!r}: expected one of {KINDS}.")
 

@@ -143,7 +143,12 @@ class Problem:
             object.__setattr__(self, name, as_pytree(getattr(self, name)))
         if not isinstance(self.cost, Cost):
             object.__setattr__(self, "cost", FunctionCost(as_pytree(self.cost)))
-        object.__setattr__(self, "discount", jnp.asarray(self.discount, jnp.float32))
+        try:
+            object.__setattr__(self, "discount", jnp.asarray(self.discount, jnp.float32))
+        except (TypeError, ValueError) as error:
+            raise SettingError(f"discount={self.discount!r}: expected a number in (0, 1].") from error
+        if not callable(self.risk):
+            raise SettingError(f"risk={self.risk!r}: expected planners.MEAN, planners.WORST or planners.cvar(fraction).")
         if not isinstance(self.actions, Box | Discrete):
             raise ActionSpaceError(f"actions={self.actions!r}: expected planners.Box(low, high) or planners.Discrete(n).")
         if not isinstance(self.discount, Tracer) and not 0 < float(self.discount) <= 1:
@@ -261,7 +266,7 @@ def _trace(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
     """Shapes of what `function` returns; whatever it raises is named and passed on."""
     try:
         return jax.eval_shape(function, *arguments)
-    except (TypeError, ValueError, IndexError, KeyError, AttributeError) as error:
+    except Exception as error:
         given = "; ".join(_shapes(argument) for argument in arguments)
         raise ProblemShapeError(f"{name} failed when called with arrays of {given}: {error}") from error
 

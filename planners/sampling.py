@@ -1,6 +1,7 @@
 """What the sampling planners share: a Gaussian over action sequences, scored candidates, and their ranking."""
 
 from dataclasses import replace
+from numbers import Real
 from typing import Any, Protocol
 
 import jax
@@ -9,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from planners import proposals
 from planners.actions import Box, Discrete, require_box
-from planners.errors import SettingError, require_positive
+from planners.errors import SettingError, is_whole, require_counts
 from planners.noise import coloured_noise
 from planners.parameterisation import Parameterisation
 from planners.plan import Diagnostics, Incumbent, Plan, finite_or_inf
@@ -59,15 +60,15 @@ class SamplingSearch:
 
 def check(planner: Sampler, *, given: int, elites: int = 1) -> None:
     """`SettingError` unless counts are positive, elites are among the samples, and some are left beside the `given` plans."""
-    require_positive(horizon=planner.horizon, iterations=planner.iterations, samples=planner.samples, elites=elites)
+    require_counts(horizon=planner.horizon, iterations=planner.iterations, samples=planner.samples, elites=elites)
     planner.parameterisation.count(planner.horizon)
     check_counts(planner.samples, elites, given, planner.proposals)
 
 
 def check_counts(samples: int, elites: int, given: int, proposals: int) -> None:
     """`SettingError` unless the elites are among the samples, and some are left beside the given plans and the proposals."""
-    if proposals < 0:
-        raise SettingError(f"proposals={proposals}: expected 0 or more.")
+    if not is_whole(proposals) or proposals < 0:
+        raise SettingError(f"proposals={proposals!r}: expected an integer, 0 or more.")
     if elites > samples:
         raise SettingError(f"elites={elites} with samples={samples}: expected elites <= samples.")
     if samples <= given + proposals:
@@ -77,8 +78,8 @@ def check_counts(samples: int, elites: int, given: int, proposals: int) -> None:
 def check_spread(**spreads: float) -> None:
     """`SettingError` for the first spread that is not a positive number."""
     for name, value in spreads.items():
-        if not 0 < value < float("inf"):
-            raise SettingError(f"{name}={value}: expected a positive fraction of the box's half-range.")
+        if not isinstance(value, Real) or not 0 < value < float("inf"):
+            raise SettingError(f"{name}={value!r}: expected a positive fraction of the box's half-range.")
 
 
 def cold_start(planner: Sampler, problem: Problem, kept: int = 1) -> SamplingState:

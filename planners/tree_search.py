@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from planners import sampling, tree_model, tree_reading
 from planners.actions import Box, Discrete
-from planners.errors import SettingError, require_positive
+from planners.errors import SettingError, require_counts
 from planners.plan import Diagnostics, Incumbent
 from planners.problem import Latent, Problem
 from planners.pytree import pytree
@@ -73,7 +73,8 @@ class TreeSearch:
     rollout: bool = True
 
     def __post_init__(self):
-        require_positive(horizon=self.horizon, iterations=self.iterations, simulations=self.simulations)
+        require_counts(horizon=self.horizon, iterations=self.iterations, simulations=self.simulations)
+        require_counts(candidates=self.candidates)
         if self.candidates < 2:
             raise SettingError(f"candidates={self.candidates}: expected at least 2 actions to choose from.")
         if self.simulations % self.iterations:

@@ -1,6 +1,7 @@
 """The controller: what it promises under every fault we can think of, and that it controls."""
 
 import json
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ import mpc
 import planners
 import worldmodels
 from mpc.controller import ControllerSettings, Patience, Rung, programs
-from mpc.controller.settings import count
+from mpc.controller.controller import count
 from mpc.errors import ControllerError
 from mpc.policy import Policy
 from tests import tiny
@@ -30,7 +31,7 @@ def controller(target=0.0, *, policy=False, cost=None, model=None, **settings):
         policy=Policy(2, tiny.SPEC, hidden=4) if policy else None,
     )
     patience = {name: settings.pop(name) for name in list(settings) if name in Patience.__dataclass_fields__}
-    return mpc.Controller(agent, ControllerSettings(**{"period": 0.1, "patience": Patience(**patience), **settings}))
+    return mpc.Controller(agent, ControllerSettings(**{"period": 0.1, "patience": Patience(**patience)} | settings))
 
 
 def drive(made, steps=60, position=1.0, delayed=0):
@@ -212,6 +213,19 @@ def eager(readout, action, step):
         ({"lifetime": -1}, "lifetime"),
         ({"frozen_after": 1}, "frozen_after"),
         ({"safe": "pray"}, "safe"),
+        ({"fallbacks": (1, 2)}, "fallbacks"),
+        ({"fallbacks": (Rung.POLICY, Rung.POLICY)}, "fallbacks"),
+        ({"fallbacks": None}, "fallbacks"),
+        ({"rate": ("a",)}, "rate"),
+        ({"seed": "a"}, "seed"),
+        ({"seed": 1.5}, "seed"),
+        ({"period": None}, "period"),
+        ({"deadline": "x"}, "deadline"),
+        ({"delay": None}, "delay"),
+        ({"patience": None}, "patience"),
+        ({"lifetime": "5"}, "lifetime"),
+        ({"simulated": True}, "simulated"),
+        ({"model": true_model(tiny.BOTH)}, "tiny/both shows images, camera"),
     ],
 )
 def test_settings_that_cannot_be_are_refused_by_name(settings, named):
@@ -236,6 +250,8 @@ def test_what_does_not_fit_is_refused_outside_the_loop():
         made.set_cost_weights(target=float("nan"))
     with pytest.raises(ControllerError, match="PlanningAgent"):
         mpc.Controller(None, ControllerSettings(period=0.1))  # type: ignore[arg-type]
+    with pytest.raises(ControllerError, match="settings=NoneType"):
+        mpc.Controller(made.agent, None)  # type: ignore[arg-type]
 
 
 def test_a_frozen_sensor_is_noticed_while_the_world_moves():
@@ -293,7 +309,13 @@ def test_another_task_counts_from_the_next_decision_on_and_a_goal_that_cannot_be
     drive(made, 3)
     made.configure(mpc.goal(tiny.observation(1.0, 0.0)))
     before = made.flat
-    for goal in (tiny.observation(np.nan, 0.0), {"position": np.zeros(3), "velocity": np.zeros(1)}, {"position": np.zeros(1)}):
+    large = tiny.observation() | {"position": np.array([1e300])}  # not finite as float32
+    for goal in (
+        tiny.observation(np.nan, 0.0),
+        large,
+        {"position": np.zeros(3), "velocity": np.zeros(1)},
+        {"position": np.zeros(1)},
+    ):
         with pytest.raises(SpecError):
             made.configure(mpc.goal(goal))
         with pytest.raises(SpecError):
@@ -302,6 +324,8 @@ def test_another_task_counts_from_the_next_decision_on_and_a_goal_that_cannot_be
         made.configure(mpc.goal(tiny.observation(), action_weight=np.nan))
     with pytest.raises(mpc.CostError):
         made.configure("run")  # type: ignore[arg-type]
+    with pytest.raises(mpc.CostError, match="Broken: gone"):
+        made.configure(mpc.cost(failing))
     with pytest.raises(ControllerError, match="expected numbers"):
         made.set_cost_weights(action_weight="much")
     assert made.flat is before
@@ -335,28 +359,42 @@ def test_a_missed_tick_a_late_one_and_stamps_that_stand_or_go_back_are_named():
     assert named == [(), (), ("ticks missed",), ("time repeated",), ("time went backwards",)]
 
 
-class NoNumber:
+class Raising:
+    """Whatever is asked of it fails."""
+
     def __float__(self):
-        raise RuntimeError("a clock that broke")
+        raise RuntimeError("no")
+
+    __array__ = __repr__ = __getitem__ = __len__ = __float__
 
 
-def test_after_stamps_beyond_all_reason_it_plans_again_and_old_plans_expire(monkeypatch):
-    made = controller(policy=True)
+@pytest.mark.parametrize("stamps", [(1.79e308, -1.79e308), (0.0, 1.7e18), (0.0, 10**400, Raising())])
+def test_a_garbage_stamp_is_forgotten_and_plans_still_expire_after_it(stamps, monkeypatch):
+    made = controller(lifetime=2)
+    for stamp in stamps:
+        made.step(tiny.observation(1.0, 0.0), stamp)
     drive(made, 3)
-    for stamp in (1.79e308, -1.79e308, 10**400, NoNumber()):
-        made.step(tiny.observation(), stamp)
-    assert [made.step(tiny.observation(), tick * 0.1).status.rung for tick in (8, 9)] == [Rung.PLAN] * 2
-    made.step(tiny.observation(), 1.7e18)  # nanoseconds for seconds
-    monkeypatch.setattr(programs, "improve", failing)
-    statuses = [made.step(tiny.observation(0.5 + 0.01 * tick), 1.0 + tick * 0.1).status for tick in range(8)]
-    assert "plan expired" in statuses[-1].faults and statuses[-1].rung is Rung.POLICY
+    assert made.step(tiny.observation(1.0, 0.0), 0.3).status.rung is Rung.PLAN
+    assert not any("failed" in name for name in made.counts)
+    monkeypatch.setattr(programs, "begin", failing)
+    rungs = [made.step(tiny.observation(1.0, 0.0), 0.1 * tick).status.rung for tick in range(4, 8)]
+    assert rungs == [Rung.SHIFTED] * 2 + [Rung.SAFE] * 2
 
 
-def test_a_model_of_pictures_is_refused():
-    model = worldmodels.JEPA(tiny.BOTH, latent=4, hidden=8)
-    agent = mpc.PolicyAgent(model, Policy(4, tiny.BOTH, hidden=8))
-    with pytest.raises(ControllerError, match="camera"):
-        mpc.Controller(agent, ControllerSettings(period=0.1))
+def test_two_threads_that_step_at_once_keep_the_rate():
+    made = controller(2.0, rate=(RATE,), safe=lambda observation: np.array([random.choice([-2.0, 2.0])]))
+    random, sent = np.random.default_rng(0), []
+    send = made.rules.send
+    made.rules.send = lambda memory, action: sent.append(float(action[0])) or send(memory, action)
+
+    def loop():
+        for _ in range(200):
+            made.step(None, 0.0)
+
+    threads = [threading.Thread(target=loop) for _ in range(2)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert len(sent) == 400 and np.abs(np.diff([0.0, *sent])).max() <= RATE + 1e-6
 
 
 def test_counts_are_bounded_whatever_messages_errors_carry(monkeypatch):

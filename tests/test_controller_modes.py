@@ -21,7 +21,7 @@ from mpc.policy import SquashedGaussian
 from planners import pytree
 from tests import tiny
 from tests.test_agent import reach, true_model
-from tests.test_controller import PLANNER, RATE, controller, drive, failing
+from tests.test_controller import PLANNER, RATE, Raising, controller, drive, failing
 
 SLOW = SimulatedLatency(seed=3, begin=0.01, improve=0.02, finish=0.01, spread=0.5)
 
@@ -205,8 +205,26 @@ def test_a_batch_falls_down_the_ladder_together_where_planning_fails(monkeypatch
     assert all(d.status.rung is Rung.PLAN for d in made.step([tiny.observation(1.0), tiny.observation(-1.0)], 0.6))
 
 
+def test_a_batch_takes_stamps_as_an_array_and_names_those_and_the_observations_it_cannot_read():
+    made, seen = batch(2), [tiny.observation(1.0), tiny.observation(-1.0)]
+    for stamps in (np.array([0.0, 5.0]), np.array([0.1, 5.1]), 5.2):
+        assert {d.status.rung for d in made.step(seen, stamps)} == {Rung.PLAN}  # type: ignore[arg-type]
+    first, second = made.step(seen, [5.3, 10**400])
+    assert (first.status, second.status) == ((Rung.PLAN, ()), (Rung.PLAN, ("time not finite",)))
+    for given in (Raising(), None):
+        assert all("observation unreadable" in d.status.faults for d in made.step(given, given))  # type: ignore[arg-type]
+    for robots in ([99], [-1], 1):
+        with pytest.raises(ControllerError, match="robots="):
+            made.reset(robots)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
-    ("settings", "named"), [({"robots": 0}, "robots"), ({"robots": 2, "asynchronous": True}, "asynchronous")]
+    ("settings", "named"),
+    [
+        ({"robots": 0}, "robots"),
+        ({"robots": 1.5}, "robots=1.5"),
+        ({"robots": 2, "asynchronous": True}, "asynchronous"),
+    ],
 )
 def test_a_batch_that_cannot_be_is_refused(settings, named):
     with pytest.raises(ControllerError, match=named):

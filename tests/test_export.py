@@ -1,6 +1,7 @@
 """What is exported acts as what it was exported from, and refuses what it cannot be."""
 
 import json
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -13,11 +14,11 @@ import planners
 import worldmodels
 from mpc.errors import ExportError
 from mpc.export import export, load_export
-from mpc.policy import Policy
+from mpc.policy import Policy, SquashedGaussian
 from tests import tiny
 from tests.test_agent import agent as planning_agent
 from tests.test_cli import run
-from worldmodels import CheckpointError
+from worldmodels import CheckpointError, SpecError
 
 
 def policy_agent(spec=tiny.SPEC, kind=worldmodels.JEPA):
@@ -112,6 +113,58 @@ def test_what_cannot_be_exported_or_was_tampered_with_is_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(ExportError, match=r"act.stablehlo is damaged"):
         load_export(tmp_path / "out")
+
+
+@pytest.mark.parametrize("format", ["onnx", "stablehlo"])
+def test_an_exported_policy_refuses_what_is_no_observation_and_takes_lists(format, tmp_path):
+    agent, good = policy_agent(), tiny.observation(2.0, -1.0)
+    export(agent, tmp_path / "out", format)
+    act = load_export(tmp_path / "out").programs["act"]
+    np.testing.assert_allclose(act({name: value.tolist() for name, value in good.items()}), acts(agent, good), atol=1e-5)
+    for wrong in (
+        None,
+        {"position": np.zeros(1)},
+        good | {"more": 1},
+        good | {"position": [0, 0]},
+        good | {"position": [np.nan]},
+    ):
+        with pytest.raises(SpecError, match="observation"):
+            act(wrong)
+
+
+def test_observations_may_be_named_as_the_nodes_of_a_graph_but_not_as_its_output(tmp_path):
+    random = np.random.default_rng(0).normal(size=(50, 2))
+    for names, refused in ((("concat_2", "flatten_0"), False), (("action_1", "min_31"), False), (("action", "b"), True)):
+        spec = replace(tiny.SPEC, observation=tuple((name, (1,)) for name in names))
+        agent = policy_agent(spec)
+        if refused:
+            with pytest.raises(ExportError, match="named 'action'"):
+                export(agent, tmp_path / "out")
+            continue
+        export(agent, tmp_path / "out")
+        seen = {name: random[0, i : i + 1].astype(np.float32) for i, name in enumerate(names)}
+        np.testing.assert_allclose(load_export(tmp_path / "out").programs["act"](seen), acts(agent, seen), atol=1e-5)
+
+
+class Still:
+    """A policy that is no network."""
+
+    def __call__(self, features):
+        return SquashedGaussian(jnp.zeros(1), jnp.ones(1))
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (lambda: mpc.MixedAgent(planning_agent(policy=Policy(2, tiny.SPEC, hidden=4), critic=object())), "agent=MixedAgent"),
+        (lambda: policy_agent().model, "agent=JEPA"),
+        (lambda: "agent", "agent=str"),
+        (lambda: mpc.PolicyAgent(policy_agent().model, Still()), "Still is not one MLP"),
+    ],
+)
+def test_who_is_neither_a_policy_nor_a_planner_is_refused(make, named, tmp_path):
+    with pytest.raises(ExportError, match=named):
+        export(make(), tmp_path / "out")
 
 
 def test_the_command_exports_a_policy(monkeypatch, tmp_path):

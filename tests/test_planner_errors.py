@@ -29,6 +29,18 @@ LATENT = jnp.zeros(1)
     [
         (lambda: planners.CEM(0), "horizon"),
         (lambda: planners.CEM(5, iterations=0), "iterations"),
+        (lambda: planners.CEM(2.5), "horizon=2.5.*integer"),  # type: ignore[arg-type]
+        (lambda: planners.CEM(True), "horizon=True.*integer"),
+        (lambda: planners.CEM(5, samples=100.5), "samples=100.5"),  # type: ignore[arg-type]
+        (lambda: planners.CEM(5, iterations=2.5), "iterations=2.5"),  # type: ignore[arg-type]
+        (lambda: planners.CEM(5, proposals=1.5), "proposals=1.5"),  # type: ignore[arg-type]
+        (lambda: planners.CEM(5, momentum="a"), "momentum='a'"),  # type: ignore[arg-type]
+        (lambda: planners.Knots(2.5), "number=2.5"),  # type: ignore[arg-type]
+        (lambda: planners.TreeSearch(5, candidates=3.5), "candidates=3.5"),  # type: ignore[arg-type]
+        (lambda: planners.CategoricalCEM(5, samples=64.5), "samples=64.5"),  # type: ignore[arg-type]
+        (lambda: planners.ICEM(5, keep=2.5), "keep=2.5"),  # type: ignore[arg-type]
+        (lambda: Problem(move, distance, BOX, discount="a"), "discount='a'"),
+        (lambda: Problem(move, distance, BOX, risk="mean"), "risk='mean'"),  # type: ignore[arg-type]
         (lambda: planners.CEM(5, elites=0), "elites"),
         (lambda: planners.CEM(5, samples=10, elites=20), "elites=20"),
         (lambda: planners.CEM(5, samples=2, elites=1), "samples=2"),
@@ -78,6 +90,13 @@ def test_a_setting_out_of_range_is_named(make, named):
         (lambda: Box([-1.0], [1.0], rate=[0.1, 0.1]), "rate"),
         (lambda: Box([-1.0], [1.0], previous=[0.0]), "previous"),
         (lambda: Discrete(1), "n=1"),
+        (lambda: Discrete(2.5), "n=2.5"),  # type: ignore[arg-type]
+        (lambda: Discrete("3"), "n='3'"),  # type: ignore[arg-type]
+        (lambda: Box([-3e38], [3e38]), "subtract"),
+        (lambda: Box([], []), "at least one"),
+        (lambda: Box(None, None), "low=None"),
+        (lambda: Box("a", "b"), "low='a'"),
+        (lambda: Box([[1.0], [1.0, 2.0]], [1.0]), "low="),
         (lambda: Problem(move, distance, (-1.0, 1.0)), "actions"),  # type: ignore[arg-type]
     ],
 )
@@ -130,6 +149,10 @@ def misfit(latent, action, noise):
     return jnp.ones((3, 3)) @ latent
 
 
+def fails(latent, action, step):
+    raise ZeroDivisionError("no")
+
+
 class Wrong:
     def sample(self, *, key):
         return jnp.zeros(7)
@@ -145,6 +168,7 @@ def wrong_proposal(latent):
         (Problem(wide, distance, BOX), "dynamics turned"),
         (Problem(whole, distance, BOX), "dynamics turned"),
         (Problem(misfit, distance, BOX), "dynamics failed"),
+        (Problem(move, fails, BOX), "cost failed"),
         (Problem(move, vector_cost, BOX), "cost returned"),
         (Problem(move, distance, BOX, vector_end), "terminal_cost returned"),
         (Problem(move, distance, BOX, continues=vector_continues), "continues returned"),

@@ -17,7 +17,7 @@ from mpc.controller.explaining import explain
 from mpc.errors import LogError
 from tests import tiny
 from tests.test_cli import run
-from tests.test_controller import RATE, controller, damaged, drive, failing, faulty
+from tests.test_controller import RATE, Raising, controller, damaged, drive, failing, faulty
 from tests.test_export import policy_agent
 
 
@@ -75,6 +75,19 @@ def test_every_decision_is_made_again_bit_for_bit_whatever_went_wrong(tmp_path, 
         if decision.plan is not None:
             assert float(replay.outcome.plan.cost) == float(decision.plan.cost)
     assert any("limits made [2] into" in explain(replay) for replay in replays)
+
+
+def test_a_decision_by_a_stamp_of_any_kind_or_one_that_failed_altogether_is_made_again(tmp_path, monkeypatch):
+    made = recorded(tmp_path / "log")
+    for stamp in (np.float32(0.1), np.int64(1), "1.1", Decimal("1.2"), 10**5000, Raising(), None):
+        made.step(tiny.observation(1.0, 0.0), stamp)  # type: ignore[arg-type]
+    with monkeypatch.context() as patch:
+        patch.setattr(type(made.rules), "clocked", failing)
+        made.step(tiny.observation(1.0, 0.0), 1.3)
+    made.close()
+    replays = list(Log(tmp_path / "log", made.agent).replays())
+    assert [replay.identical for replay in replays] == [True] * 8
+    assert replays[-1].outcome.faults == ["controller failed (Broken: gone)"]
 
 
 def test_a_replay_notices_a_decision_that_does_not_follow_from_its_record(tmp_path, monkeypatch):
@@ -174,7 +187,7 @@ def test_a_log_that_was_changed_or_is_not_one_is_refused(tmp_path):
     path.write_bytes(content[:600] + bytes([content[600] ^ 1]) + content[601:])
     with pytest.raises(LogError, match="does not match its checksum"):
         Log(tmp_path / "log", made.agent).replay()
-    path.write_bytes(content[:7] + bytes([content[7] ^ 0x40]) + content[8:])
+    path.write_bytes(content[:6] + bytes([content[6] ^ 1]) + content[7:])
     with pytest.raises(LogError, match="the length of the record at byte 0 was changed"):
         Log(tmp_path / "log", made.agent).replay()
     path.write_bytes(b"SPL9" + content[4:])
@@ -197,68 +210,86 @@ def test_a_log_that_was_changed_or_is_not_one_is_refused(tmp_path):
         Log(tmp_path / "log", made.agent)
 
 
-class Sealed:
-    """No number, no text, and no mapping but for its items."""
+def test_a_log_that_cannot_be_kept_is_refused_before_anything_is_made(tmp_path):
+    (tmp_path / "agent").mkdir()
+    (tmp_path / "file").write_text("x")
+    before = sorted(tmp_path.rglob("*"))
+    for folder, settings, named in [
+        ("agent/log", {"agent": tmp_path / "agent"}, "inside the agent's folder"),
+        ("log", {"agent": tmp_path / "nowhere"}, "agent=.*no such folder"),
+        ("file", {}, "it is a file"),
+        ("file/log", {}, "cannot be made"),
+        ("log", {"files": "8"}, "files='8'"),
+        ("log", {"size": 0}, "size=0"),
+    ]:
+        with pytest.raises(LogError, match=named):
+            FlightRecorder(tmp_path / folder, **settings).begin(controller())
+    assert sorted(tmp_path.rglob("*")) == before
 
-    def __repr__(self):
-        raise RuntimeError("no text")
 
-    __array__ = __float__ = __repr__
+def test_settings_may_be_of_numpy_and_a_recorder_has_one_controller(tmp_path):
+    made = recorded(tmp_path / "log", rate=np.array([RATE], np.float32), seed=np.int64(3), deadline=np.float32(0.1))
+    with pytest.raises(LogError, match="has a controller already"):
+        made.recorder.begin(controller())
+    drive(made, 3)
+    made.close()
+    assert [replay.identical for replay in Log(tmp_path / "log", made.agent).replays()] == [True] * 3
+
+
+def test_a_full_disk_is_named_the_loop_goes_on_and_so_does_the_log_when_there_is_space_again(tmp_path, monkeypatch):
+    made, write = recorded(tmp_path / "log"), os.write
+
+    def full(file, content):
+        if len(content) < 100:
+            raise OSError(28, "No space left on device")
+        return write(file, content[:100])
+
+    drive(made, 2)
+    made.recorder._written.wait()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        decisions = drive(made, 4)[1]
+        made.recorder._written.wait()
+    last = made.step(tiny.observation(1.0, 0.0), 0.4)
+    failed = "flight recorder failed (OSError: [Errno 28] No space left on device): the decision before is not recorded"
+    assert all(d.status.rung is Rung.PLAN for d in decisions)
+    assert [failed in d.status.faults for d in (*decisions, last)] == [False, True, True, True, True]
+    made.close()
+    closed = made.step(tiny.observation(1.0, 0.0), 0.5)
+    assert "flight recorder closed: the decision is not recorded" in closed.status.faults
+    replays = list(Log(tmp_path / "log", made.agent).replays())
+    assert [replay.number for replay in replays if replay.identical] == [0, 1, 6] and made.recorder.dropped == 4
+
+
+class Items:
+    """An observation of which nothing but its items can be had."""
+
+    def __init__(self, **items):
+        self.items_ = items
 
     def __getitem__(self, name):
-        return {**tiny.observation(), "position": np.array([np.nan])}[name]
+        return self.items_[name]
 
 
-def test_whatever_stands_for_an_observation_or_a_stamp_is_recorded_and_made_again(tmp_path):
-    made = recorded(tmp_path / "log")
-    drive(made, 3)
-    seen, bad = tiny.observation(), {**tiny.observation(), "position": np.array([np.nan])}
-    given = [(seen, stamp) for stamp in (np.float32(0.3), np.int64(1), "1.1", Decimal("1.2"), np.array(1.3), 10**400, Sealed())]
-    given += [(Sealed(), 1.4), ({**bad, "more": Sealed()}, 1.5), ({**bad, "more": [[1], [1, 2]]}, 1.6)]
-    given += [({**seen, "position": Sealed()}, 1.7), ({**seen, "position": "left"}, 1.8), ([1.0], 1.9), (seen, 2.0)]
-    decisions = [made.step(*each) for each in given]
-    made.close()
-    replays = list(Log(tmp_path / "log", made.agent).replays())[3:]
-    assert [replay.identical for replay in replays] == [True] * len(given)
-    assert decisions[-1].status.rung is Rung.PLAN
-    assert made.step(seen, 2.1).status.faults == ("flight recorder closed: decisions are not recorded",)
-
-
-def test_a_record_that_cannot_be_written_is_named_and_the_next_one_is_written(tmp_path):
-    made = recorded(tmp_path / "log")
+def test_an_observation_of_any_kind_that_cannot_be_used_is_recorded_and_read_again(tmp_path):
+    made, good = recorded(tmp_path / "log"), tiny.observation(1.0, 0.0)
     drive(made, 2)
-    made.step({**tiny.observation(), "position": np.zeros(9_000_000)}, 0.2)
-    (fault,) = made.step(tiny.observation(), 0.3).status.faults
-    assert "a decision is not recorded" in fault
+    bad = good | {"position": np.array([np.nan])}
+    kinds = [("position", "f4", 1), ("velocity", "U4", 1)]
+    given = [
+        Items(**bad),
+        np.zeros((), kinds),
+        bad | {"odd": Raising()},
+        bad | {"ragged": [[1], [1, 2]]},
+        good | {"position": Raising()},
+        good | {"position": [object()]},
+        good | {"position": np.zeros(9_000_000)},
+    ]
+    faults = [made.step(observation, 0.2 + 0.1 * tick).status.faults for tick, observation in enumerate(given)]
+    assert made.step(good, 0.9).status.rung is Rung.PLAN
     made.close()
-    assert [record["number"] for record in Log(tmp_path / "log", made.agent).records()] == [0, 1, 3]
-
-
-def test_a_recorder_that_cannot_be_is_refused_before_anything_is_written(tmp_path):
-    (tmp_path / "file").touch()
-    (tmp_path / "agent").mkdir()
-    for folder, agent, named in (
-        ("file", None, "not empty"),
-        ("log", "nowhere", "no such folder"),
-        ("agent/log", "agent", "lies in the agent's folder"),
-    ):
-        with pytest.raises(LogError, match=named):
-            FlightRecorder(tmp_path / folder, agent=agent and tmp_path / agent)
-    with pytest.raises(LogError, match="no folder can be made"):
-        FlightRecorder(tmp_path / "file" / "log").begin(controller())
-    assert sorted(path.name for path in tmp_path.rglob("*")) == ["agent", "file"]
-    made = recorded(tmp_path / "log", seed=np.int64(3), rate=np.array([RATE]))
-    with pytest.raises(LogError, match="another controller"):
-        made.recorder.begin(controller())
-    made.close()
-
-
-def test_a_full_disk_is_named_and_the_loop_goes_on(tmp_path, monkeypatch):
-    made = recorded(tmp_path / "log")
-    monkeypatch.setattr(os, "write", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-    decisions = drive(made, 4)[1]
-    assert all(d.status.rung is Rung.PLAN for d in decisions)
-    assert "flight recorder failed (OSError: [Errno 28] No space left on device)" in decisions[-1].status.faults
+    assert all(each[0].startswith("observation ") for each in faults) and made.recorder.dropped == 0
+    assert [replay.identical for replay in Log(tmp_path / "log", made.agent).replays()] == [True] * 10
 
 
 def test_the_loop_does_not_wait_for_a_disk_that_hangs(tmp_path, monkeypatch):

@@ -1,8 +1,11 @@
 """One controller for N robots: they perceive and plan in one compiled call, and each has its own memory, rungs and faults."""
 
+import math
+import threading
 import time as clock
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from numbers import Integral
 from typing import Any
 
 import jax
@@ -12,11 +15,11 @@ from mpc.agent import PlanningAgent
 from mpc.controller import programs
 from mpc.controller.clocks import settle
 from mpc.controller.configuring import Configuration
-from mpc.controller.controller import ControlDecision, Timing
+from mpc.controller.controller import ControlDecision, Timing, count
 from mpc.controller.deciding import DAMAGED, REPLACED, SYMPTOMS
-from mpc.controller.robot import Course, Look, Rules
+from mpc.controller.robot import Course, Look, Rules, seconds
 from mpc.controller.searching import SLACK
-from mpc.controller.settings import ControllerSettings, ControlStatus, Rung, count
+from mpc.controller.settings import ControllerSettings, ControlStatus, Rung
 from mpc.errors import ControllerError
 from planners import Status
 
@@ -38,8 +41,10 @@ class BatchController(Configuration):
     def __init__(self, agent: PlanningAgent, settings: ControllerSettings, *, robots: int):
         if not isinstance(agent, PlanningAgent):
             raise ControllerError(f"agent={type(agent).__name__}: expected an mpc.PlanningAgent.")
-        if robots < 1:
-            raise ControllerError(f"robots={robots}: expected 1 or more.")
+        if not isinstance(robots, Integral) or robots < 1:
+            raise ControllerError(f"robots={robots}: expected an integer, 1 or more.")
+        if not isinstance(settings, ControllerSettings):
+            raise ControllerError(f"settings={type(settings).__name__}: expected mpc.ControllerSettings.")
         if settings.asynchronous or settings.simulated is not None:
             raise ControllerError(
                 "a batch plans in the loop, by the machine's clock: asynchronous and simulated are for one robot."
@@ -48,7 +53,7 @@ class BatchController(Configuration):
         self.settings, self.spec, self.robots = settings, agent.model.spec, robots
         self.rules = Rules(self.spec, settings, getattr(agent.model, "normaliser", None))
         self.counts: Counter[str] = Counter()
-        self.decisions = 0
+        self.decisions, self._turn = 0, threading.RLock()
         self._slice = self._finish = 0.0
         self.take(agent)
         self.memories = [self.rules.begin() for _ in range(robots)]
@@ -67,23 +72,26 @@ class BatchController(Configuration):
         settle()
 
     def reset(self, robots: Sequence[int] | None = None) -> None:
-        """Forget the plans and latents of some robots, all if not given. `ControllerError` for one that there is not."""
-        chosen = list(range(self.robots) if robots is None else robots)
-        if not set(chosen) <= set(range(self.robots)):
-            raise ControllerError(f"robots={chosen}: expected numbers from 0 to {self.robots - 1}.")
+        """Forget the plans and latents of some robots, all if not given. `ControllerError` for a robot there is not."""
+        given: Any = range(self.robots) if robots is None else robots
+        chosen: list[Any] = list(given) if isinstance(given, Iterable) else [None]
+        if not all(isinstance(index, Integral) and index in range(self.robots) for index in chosen):
+            raise ControllerError(f"robots={robots}: expected a list of numbers from 0 to {self.robots - 1}.")
         for index in chosen:
             self.memories[index] = self.rules.begin(seen=self.memories[index].seen)
 
     def step(self, observations: Sequence[Any], time: float | Sequence[float]) -> list[ControlDecision]:
         """One decision for each robot, from its observation and its stamp (or one for all). Never raises; see `Controller.step`."""
+        with self._turn:
+            return self._step(observations, time)
+
+    def _step(self, observations: Any, time: Any) -> list[ControlDecision]:
         began, number = clock.perf_counter(), self.decisions
+        given = _items(observations, self.robots)
+        stamps = _items(time, self.robots) if math.isnan(seconds(time)) else [time] * self.robots
         faults: list[list[str]] = [[] for _ in range(self.robots)]
         before, planning, slices, plans = list(self.memories), 0.0, 0, None
         try:
-            given = [observations[i] if i < len(observations) else None for i in range(self.robots)]
-            several = (isinstance(time, Sequence) and not isinstance(time, str)) or getattr(time, "ndim", 0) > 0
-            stamps = list(time) if several else [time] * self.robots  # type: ignore[arg-type]
-            stamps = [stamps[i] if i < len(stamps) else None for i in range(self.robots)]
             usable = self._perceive(given, stamps, faults)
             start = clock.perf_counter()
             if usable.any():
@@ -91,7 +99,7 @@ class BatchController(Configuration):
             planning = clock.perf_counter() - start
             chosen = self._act(plans, usable, faults)
         except Exception as error:
-            given, chosen, plans = [None] * self.robots, [(Rung.SAFE, None)] * self.robots, None
+            chosen, plans = [(Rung.SAFE, None)] * self.robots, None
             self.memories = [m._replace(latent=None, warm=None) for m in before]
             for own in faults:
                 own.append(f"controller failed ({type(error).__name__}: {error})"[:200])
@@ -240,3 +248,14 @@ class BatchController(Configuration):
         super()._rehearse(repeats)
         self._slice, self._finish = np.median(taken[1:], axis=0).tolist()
         self.counts, self.decisions, self.memories, self._latents, self._warm = kept
+
+
+def _items(given: Any, count: int) -> list[Any]:
+    """The first `count` items of `given`, None for each that is not to be had."""
+    items = []
+    for index in range(count):
+        try:
+            items.append(given[index])
+        except Exception:
+            items.append(None)
+    return items

@@ -58,8 +58,10 @@ class Configuration:
             raise ControllerError(f"the agent's cost is {type(cost).__name__}: expected one made by mpc.goal(...).")
         spec = self.agent.model.spec
         spec.check_observation(observation)
-        goal = {name: jnp.asarray(np.array(observation[name], np.float32)) for name, _ in spec.observation}
-        self._drive_by(replace(cost, goal=goal))
+        with np.errstate(over="ignore"):
+            goal = {name: np.array(observation[name], np.float32) for name in spec.names}
+        spec.check_observation(goal)
+        self._drive_by(replace(cost, goal={name: jnp.asarray(value) for name, value in goal.items()}))
 
     def set_cost_weights(self, **parameters: Any) -> None:
         """New values of the parameters of an `mpc.cost(function, **parameters)`, or the `action_weight` of an `mpc.goal`."""

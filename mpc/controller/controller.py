@@ -4,6 +4,7 @@ Each call of `step` perceives, plans until the deadline, and falls down a ladder
 plan shifted in time, the policy, a safe action. The status names the rung and every fault.
 """
 
+import threading
 import weakref
 from collections import Counter
 from pathlib import Path
@@ -19,16 +20,18 @@ from mpc.controller import programs
 from mpc.controller.circumstances import Live
 from mpc.controller.clocks import SimulatedClock, WallClock, settle
 from mpc.controller.configuring import Configuration
-from mpc.controller.deciding import Mind, decide, lost
+from mpc.controller.deciding import Mind, decide
 from mpc.controller.recorder import FlightRecorder
-from mpc.controller.robot import Look, Rules, View
+from mpc.controller.robot import Look, Rules, View, seconds
 from mpc.controller.searching import SLACK, Searcher, request
-from mpc.controller.settings import ControllerSettings, ControlStatus, check_mixed, count
+from mpc.controller.settings import ControllerSettings, ControlStatus, Rung, check_mixed
 from mpc.controller.thinking import PlanningThread, SimulatedThread, Thinker, lead
 from mpc.errors import ControllerError
 from mpc.mixed import MixedAgent
 from mpc.policy import PolicyAgent
 from mpc.storage import load_agent
+
+NAMES = 1000  # of faults that are counted apart; error messages may differ without end
 
 
 class Timing(NamedTuple):
@@ -46,6 +49,13 @@ class ControlDecision(NamedTuple):
     status: ControlStatus
     plan: planners.Plan | None
     timing: Timing
+
+
+def count(counts: Counter[str], rung: Rung, faults: list[str]) -> None:
+    """Add a decision to `counts`, which stay bounded."""
+    for name in (rung.name, *faults):
+        name = name.partition(":")[0] if "failed (" in name else name
+        counts[name if name in counts or len(counts) < NAMES else "other faults"] += 1
 
 
 class Controller(Configuration):
@@ -73,6 +83,8 @@ class Controller(Configuration):
             raise ControllerError(
                 f"agent={type(agent).__name__}: expected an mpc.PlanningAgent, an mpc.PolicyAgent or an mpc.MixedAgent."
             )
+        if not isinstance(settings, ControllerSettings):
+            raise ControllerError(f"settings={type(settings).__name__}: expected mpc.ControllerSettings.")
         settings.check(agent.model.spec)
         if isinstance(agent, MixedAgent):
             check_mixed(settings)
@@ -81,7 +93,7 @@ class Controller(Configuration):
         self.rules = Rules(self.spec, settings, getattr(agent.model, "normaliser", None))
         self.clock = WallClock() if settings.simulated is None else SimulatedClock(settings.simulated)
         self.searcher = Searcher(agent.planner, self.rules, self.clock) if isinstance(agent, PlanningAgent) else None
-        self._lead, self._thinker, self._generation = 0, None, 0
+        self._lead, self._thinker, self._generation, self._turn = 0, None, 0, threading.RLock()
         self.counts: Counter[str] = Counter()
         self.decisions = self.reacted = 0
         self.take(agent)
@@ -155,20 +167,22 @@ class Controller(Configuration):
     def step(self, observation: Any, time: float) -> ControlDecision:
         """The action to send now. Never raises; the action is finite, inside the box and within `rate` of the last one.
 
-        Call it from one thread at a time.
+        Called from two threads, one waits for the other.
 
         Args:
           observation: name -> array, as the spec names them.
           time: seconds on any clock that goes forward.
         """
+        with self._turn:
+            return self._step(observation, time)
+
+    def _step(self, observation: Any, time: Any) -> ControlDecision:
         began = self.clock.decide(self.decisions)
         until = float("inf") if self.settings.deadline is None else began + self.settings.deadline
         before, mind, number = self.memory, self.mind(), self.decisions
         live = Live(mind, self.searcher, self._thinker, until, self._generation)
-        try:
-            outcome = decide(mind, before, observation, time, live, number, self._generation)
-        except Exception as error:  # nothing is known to raise here
-            outcome = lost(self.rules, before, observation, error)
+        stamp = seconds(time)
+        outcome = decide(mind, before, observation, stamp, live, number, self._generation)
         action = self.rules.limited(outcome.memory, outcome.action)
         self.memory = self.rules.send(outcome.memory, action)
         self.decisions += 1
@@ -177,7 +191,7 @@ class Controller(Configuration):
             self.flat, self.reflex = self.intact
         faults = outcome.faults
         if self.recorder is not None:
-            fault = self.recorder.write(self, before, mind, observation, time, live.events, outcome, action, number)
+            fault = self.recorder.write(self, before, mind, observation, stamp, live.events, outcome, action, number)
             faults.extend([fault] if fault else [])
         count(self.counts, outcome.rung, faults)
         timing = Timing(self.clock.now() - began, outcome.planning, outcome.slices)

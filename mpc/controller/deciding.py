@@ -78,9 +78,18 @@ class Outcome(NamedTuple):
 
 
 def decide(
-    mind: Mind, memory: Memory, observation: Any, time: Any, given: Circumstances, number: int, generation: int
+    mind: Mind, memory: Memory, observation: Any, time: float, given: Circumstances, number: int, generation: int
 ) -> Outcome:
-    """Perceive, plan, and fall down the ladder where something fails."""
+    """Perceive, plan, and fall down the ladder where something fails. Where deciding itself fails, nothing is believed."""
+    try:
+        return given.attempt("controller", lambda: _decide(mind, memory, observation, time, given, number, generation))
+    except Failure as failure:  # of what is caught nowhere else; nothing is known to be
+        action, wrong = given.safe(lambda: mind.rules.safe(memory, observation))
+        faults = [str(failure), wrong] if wrong else [str(failure)]
+        return Outcome(memory._replace(latent=None, warm=None), Rung.SAFE, action, None, 0, 0.0, faults, False)
+
+
+def _decide(mind, memory, observation, time, given, number, generation) -> Outcome:
     faults: list[str] = []
     memory, elapsed = mind.rules.clocked(memory, time, faults)
     try:
@@ -110,14 +119,6 @@ def decide(
     if damaged:
         faults.append(DAMAGED)
     return Outcome(memory, rung, action, plan, slices, planning, faults, damaged, rung is Rung.POLICY and not mind.plans)
-
-
-def lost(rules: Rules, memory: Memory, observation: Any, error: Exception) -> Outcome:
-    """The outcome when deciding itself has failed: the safe action, and nothing is believed."""
-    fault = f"controller failed ({type(error).__name__}: {error})"[:200]
-    action, wrong = rules.safe(memory, observation)
-    faults = [fault, wrong] if wrong else [fault]
-    return Outcome(memory._replace(latent=None, warm=None), Rung.SAFE, action, None, 0, 0.0, faults, False)
 
 
 def _perceive(mind: Mind, memory: Memory, observation: Any, elapsed: float, faults: list[str]):

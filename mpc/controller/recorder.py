@@ -12,7 +12,6 @@ import os
 import shutil
 import threading
 import weakref
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,10 +21,10 @@ import numpy as np
 
 from mpc import costs
 from mpc.controller import records
-from mpc.controller.robot import stamp_of
 from mpc.errors import LogError
 from worldmodels import checkpoint, manifest
 from worldmodels.files import located
+from worldmodels.spec import Spec
 
 WAIT = 0.002  # seconds that the loop waits for the record before; then this one is dropped, and the status says so
 
@@ -43,22 +42,12 @@ class FlightRecorder:
 
     def __init__(self, folder: str | Path, *, agent: str | Path | None = None, files: int = 8, size: int = 4_000_000):
         self.folder, self.agent, self.files, self.size = Path(folder), agent, files, size
-        if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
-            raise LogError(f"{folder}: it is not empty, and a log is never written over. Choose another folder.")
-        if files < 2 or size < 1:
-            raise LogError(f"files={files}, size={size}: expected at least 2 files of at least one byte.")
-        if agent is not None:
-            source = located(agent).resolve()
-            if not source.is_dir():
-                raise LogError(f"agent={agent}: there is no such folder. Give the one the agent was loaded from.")
-            if self.folder.resolve().is_relative_to(source):
-                raise LogError(f"{folder}: it lies in the agent's folder, {agent}, which the log copies. Choose one beside it.")
+        _check(self.folder, agent, files, size)
         self.written = self.dropped = 0
         self._written, self._given = threading.Event(), threading.Event()
         self._written.set()
         self._record: Any = None
-        self._error: str | None = None
-        self._missed: str | None = None
+        self._failed: str | None = None
         self._closed, self._thread = False, None
         self._number, self._file, self._length = -1, -1, 0
         self._cost: Any = None
@@ -66,11 +55,11 @@ class FlightRecorder:
     def begin(self, controller: Any) -> None:
         """Write the manifest and start; `controller` does this."""
         if self._thread is not None:
-            raise LogError(f"{self.folder}: another controller writes this log. Give each a recorder of its own.")
+            raise LogError(f"{self.folder}: the recorder has a controller already. Give each one of its own.")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise LogError(f"{self.folder}: no folder can be made here ({error.strerror}). Choose another one.") from error
+            raise LogError(f"{self.folder}: the folder cannot be made ({error}). Choose another one.") from error
         if self.agent is not None:
             shutil.copytree(located(self.agent), self.folder / "agent")
         searcher = controller.searcher
@@ -86,26 +75,24 @@ class FlightRecorder:
         weakref.finalize(controller, self.close)
 
     def write(self, controller: Any, before, mind, observation, time, events, outcome, action, number) -> str | None:
-        """Hand one decision over; a fault where it could not be, or where the one before could not be written."""
-        if self._error is not None:
-            return self._error
+        """Hand one decision over; a fault where it could not be."""
         if self._closed:
-            return "flight recorder closed: decisions are not recorded"
+            return "flight recorder closed: the decision is not recorded"
         if not self._written.wait(WAIT):
             self.dropped += 1
             return "flight recorder behind: a decision is not recorded"
-        missed, self._missed = self._missed, None
-        read, rules = outcome.memory.seen.last, controller.rules
-        unread = read is None or read is before.seen.last
-        given = _copied(observation, rules.spec.names) if unread else rules.watch.arrays(read)
+        read = outcome.memory.seen.last
+        known = read is not None and read is not before.seen.last
+        given = controller.rules.watch.arrays(read) if known else _unread(observation, controller.spec)
         self._written.clear()
+        fault, self._failed = self._failed, None
         self._record = (
             (getattr(controller.agent, "cost", None), getattr(controller.agent, "critic", None), controller.intact, mind),
-            (before, given, stamp_of(time), events),
+            (before, given, time, events),
             (int(outcome.rung), list(outcome.faults), action, number),
         )
         self._given.set()
-        return missed
+        return fault
 
     def close(self) -> None:
         """Write what is left and stop."""
@@ -124,11 +111,12 @@ class FlightRecorder:
                 try:
                     self._put(*record)
                     self.written += 1
-                except OSError as error:
-                    self._error = f"flight recorder failed ({type(error).__name__}: {error})"[:200]
                 except Exception as error:
                     self.dropped += 1
-                    self._missed = f"flight recorder failed ({type(error).__name__}: {error}): a decision is not recorded"[:200]
+                    self._failed = (
+                        f"flight recorder failed ({type(error).__name__}: {error}"[:200]
+                        + "): the decision before is not recorded"
+                    )
                 self._written.set()
             if self._closed:
                 if self._file >= 0:
@@ -153,20 +141,24 @@ class FlightRecorder:
             "action": action,
         }
         payload = records.frame(records.encode(content))
-        new_file = self._file < 0 or self._length + len(payload) > self.size
-        if new_file:
+        if self._file < 0 or self._length + len(payload) > self.size:
             self._roll()
-        if new_file or self._cost is not cost:
-            self._cost = cost
+        if self._length == 0 or self._cost is not cost:
             leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(cost)]
             content = {"kind": "cost", "cost": cost_kind(cost), "leaves": leaves, "critic": critic is not None}
             self._append(records.frame(records.encode(content)))
+            self._cost = cost
         self._append(payload)
 
     def _append(self, content: bytes) -> None:
+        """The whole of `content`, or nothing."""
         view = memoryview(content)
-        while view:
-            view = view[os.write(self._file, view) :]
+        try:
+            while view:
+                view = view[os.write(self._file, view) :]
+        except OSError:
+            os.ftruncate(self._file, self._length)
+            raise
         self._length += len(content)
 
     def _roll(self) -> None:
@@ -174,10 +166,25 @@ class FlightRecorder:
         if self._file >= 0:
             os.fsync(self._file)
             os.close(self._file)
-        self._number += 1
+            self._file = -1
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
-        self._file, self._length = os.open(self.folder / f"{self._number:06d}.log", flags, 0o644), 0
+        self._file, self._length = os.open(self.folder / f"{self._number + 1:06d}.log", flags, 0o644), 0
+        self._number += 1
         (self.folder / f"{self._number - self.files:06d}.log").unlink(missing_ok=True)
+
+
+def _check(folder: Path, agent: Any, files: Any, size: Any) -> None:
+    """Raise `LogError`, before anything is made, where a log cannot be kept like that."""
+    if folder.exists() and not folder.is_dir():
+        raise LogError(f"{folder}: it is a file. Expected a folder that is empty or not there yet.")
+    if folder.exists() and any(folder.iterdir()):
+        raise LogError(f"{folder}: it is not empty, and a log is never written over. Choose another folder.")
+    if agent is not None and not located(agent).is_dir():
+        raise LogError(f"agent={agent}: there is no such folder. Give the one that the agent was loaded from.")
+    if agent is not None and folder.resolve().is_relative_to(located(agent).resolve()):
+        raise LogError(f"{folder}: it is inside the agent's folder, {agent}, which the log copies. Choose another folder.")
+    if not (isinstance(files, int) and isinstance(size, int) and files >= 2 and size >= 1):
+        raise LogError(f"files={files!r}, size={size!r}: expected at least 2 files of at least one byte.")
 
 
 def tree(value: Any) -> Any:
@@ -193,16 +200,22 @@ def tree(value: Any) -> Any:
     return {"leaves": [np.asarray(leaf) for leaf in jax.tree.leaves(value)]}
 
 
-def _copied(observation: Any, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """An observation that could not be read, so that reading it again finds the same wrong with it: a text for what is no number."""
-    arrays = {}
-    for name in names:
+def _unread(observation: Any, spec: Spec) -> dict[str, Any]:
+    """An observation that could not be read, so that reading it again finds the same wrong with it.
+
+    Of what is no number the dtype is kept, as a text, and of an array of another shape the shape.
+    """
+    kept = {}
+    for name, shape in spec.observation:
         try:
-            array = np.array(observation[name])
-        except Exception:  # left out, it cannot be read again either
+            array = np.asarray(observation[name])
+        except Exception:
             continue
-        arrays[name] = array if array.dtype.kind in "fiub" else np.array(f"an array of {array.dtype}")
-    return arrays
+        if array.dtype.kind not in "fiub":
+            kept[name] = np.array(str(array.dtype)[:100])
+        else:
+            kept[name] = np.array(array) if array.shape == shape else {"shape": list(array.shape)}
+    return kept
 
 
 def _events(name: str, value: Any) -> Any:
@@ -240,18 +253,22 @@ def weights_checksum(agent: Any) -> str:
 
 def described(planner: Any) -> dict[str, Any]:
     """A planner's name and settings as JSON, planners inside it likewise."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, tuple | list):
-            return [plain(each) for each in value]
-        return described(value) if hasattr(value, "__dataclass_fields__") else value
-
-    settings = {field: plain(getattr(planner, field)) for field in planner.__dataclass_fields__}
+    settings = {field: _plain(getattr(planner, field)) for field in planner.__dataclass_fields__}
     return {"name": type(planner).__name__, "settings": settings}
 
 
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple | list):
+        return [_plain(each) for each in value]
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    return described(value) if hasattr(value, "__dataclass_fields__") else value
+
+
 def _described(settings: Any) -> dict[str, Any]:
-    content = asdict(settings)
+    content = _plain(asdict(settings))
     content["fallbacks"] = [int(rung) for rung in settings.fallbacks]
     content["safe"] = settings.safe if isinstance(settings.safe, str) else "function"
-    return {name: value.tolist() if isinstance(value, np.generic | np.ndarray) else value for name, value in content.items()}
+    return content

@@ -14,10 +14,10 @@ from mpc.controller import programs, records
 from mpc.controller.circumstances import Replayed
 from mpc.controller.clocks import SimulatedLatency, WallClock
 from mpc.controller.configuring import Configuration
-from mpc.controller.deciding import Arrival, Mind, Outcome, decide, lost
+from mpc.controller.deciding import Arrival, Mind, Outcome, decide
 from mpc.controller.observations import Seen
 from mpc.controller.recorder import cost_kind, weights_checksum
-from mpc.controller.robot import Course, Memory, Rules
+from mpc.controller.robot import Course, Memory, Rules, seconds
 from mpc.controller.searching import Request, Searched, Searcher
 from mpc.controller.settings import ControllerSettings, Patience, Rung
 from mpc.errors import LogError
@@ -123,12 +123,9 @@ class Log:
             events["arrivals"] = [self._arrival(mind, a) for a in events["arrivals"]]
         if "safe" in events:
             events["safe"] = tuple(events["safe"])
-        observation = record["observation"]
+        observation = _as_given(record["observation"])
         given = Replayed(mind, self.searcher, events)
-        try:
-            outcome = decide(mind, before, observation, record["time"], given, record["number"], 0)
-        except Exception as error:  # as `Controller.step` does
-            outcome = lost(self.rules, before, observation, error)
+        outcome = decide(mind, before, observation, seconds(record["time"]), given, record["number"], 0)
         action = self.rules.limited(outcome.memory, outcome.action)
         recorded = record["action"]
         identical = (
@@ -195,6 +192,16 @@ class Log:
         if found is not None:
             searched = Searched(None, found["actions"], None, found["sound"], found["slices"], 0.0, found["replaced"])
         return Arrival(request, searched, content["fault"])
+
+
+def _as_given(observation: Any) -> Any:
+    """A recorded observation, with zeros where no more than the shape is recorded."""
+    if observation is None:
+        return None
+    return {
+        name: np.broadcast_to(np.float32(0), value["shape"]) if isinstance(value, dict) else value
+        for name, value in observation.items()
+    }
 
 
 def _like(content: Any, example: Any) -> Any:

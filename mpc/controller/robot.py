@@ -1,6 +1,7 @@
 """What a controller remembers of one robot from decision to decision, and the rules by which that changes. Numpy only."""
 
 import enum
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,15 +11,15 @@ from mpc.controller.observations import ObservationWatch, Seen
 from mpc.controller.settings import ControllerSettings, Rung
 from worldmodels.spec import Spec
 
-JUMP = 1e6  # model steps that one call can seem late by at most: any plan has expired, and counting on stays exact
+JUMP = 1e6  # model steps that a stamp may leap; more would leave no room in a float for the steps that follow
 
 
-def stamp_of(time: Any) -> float:
-    """`time` in seconds; NaN for what cannot be read as a number."""
+def seconds(time: Any) -> float:
+    """A stamp as a number, NaN where it is none."""
     try:
         return float(time)
-    except Exception:  # whatever `time` raises
-        return float("nan")
+    except Exception:
+        return math.nan
 
 
 class Course(NamedTuple):
@@ -105,8 +106,8 @@ class Rules:
 
     def clocked(self, memory: Memory, time: Any, faults: list[str]) -> tuple[Memory, float]:
         """Move to the stamp `time`; also returns the model steps since the last call, one where the stamp cannot be used."""
-        stamp, last = stamp_of(time), memory.time
-        if not np.isfinite(stamp):
+        stamp, elapsed, last = seconds(time), 1.0, memory.time
+        if not math.isfinite(stamp):
             faults.append("time not finite")
             return memory._replace(now=memory.now + 1.0), 1.0
         if last is None:
@@ -157,15 +158,15 @@ class Rules:
     def descend(self, memory: Memory, policy: Callable[[], Any], fresh: float, faults: list[str]):
         """The rung and action below a fresh plan, None for the safe one; a course lives `lifetime` steps after its `fresh` ones."""
         for rung in self.settings.fallbacks:
-            if rung == Rung.SHIFTED and memory.course is not None:
+            if rung is Rung.SHIFTED and memory.course is not None:
                 index = self.index(memory)
                 if index < min(len(memory.course.actions), fresh + self.settings.patience.lifetime + 1):
-                    return Rung.SHIFTED, memory.course.actions[index]
+                    return rung, memory.course.actions[index]
                 faults.append("plan expired")
-            if rung == Rung.POLICY and memory.latent is not None and memory.blind <= self.settings.patience.bridge:
+            if rung is Rung.POLICY and memory.latent is not None and memory.blind <= self.settings.patience.bridge:
                 action = policy()
                 if action is not None and np.isfinite(action).all():
-                    return Rung.POLICY, action
+                    return rung, action
                 if action is not None:
                     faults.append("policy not finite")
         return Rung.SAFE, None

@@ -1,9 +1,9 @@
 """What a controller is told beforehand, and what it says of every decision."""
 
 import enum
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,8 +11,6 @@ import numpy as np
 from mpc.controller.clocks import SimulatedLatency
 from mpc.errors import ControllerError
 from worldmodels.spec import ContinuousAction, Spec
-
-NAMES = 1000  # of faults that are counted apart; error messages may differ without end
 
 
 class Rung(enum.IntEnum):
@@ -45,13 +43,6 @@ class ControlStatus(NamedTuple):
         return f"The action is from {self.rung.sentence}{reasons}."
 
 
-def count(counts: Counter[str], rung: Rung, faults: list[str]) -> None:
-    """Add one to the rung's name and to each fault."""
-    for name in (rung.name, *faults):
-        name = name.partition(":")[0] if "failed (" in name else name
-        counts[name if name in counts or len(counts) < NAMES else "other faults"] += 1
-
-
 @dataclass(frozen=True)
 class Patience:
     """How long a controller goes on without what it needs.
@@ -70,6 +61,7 @@ class Patience:
 
     def check(self) -> None:
         """Raise `ControllerError`, naming the field that is wrong."""
+        _require_numbers(**vars(self))
         for name in ("lifetime", "bridge"):
             if not getattr(self, name) >= 0:
                 raise ControllerError(f"{name}={getattr(self, name)}: expected 0 or more.")
@@ -114,9 +106,9 @@ class ControllerSettings:
             raise ControllerError(f"{spec.environment} has discrete actions: the controller sends continuous ones.")
         if spec.images:
             raise ControllerError(
-                f"{spec.environment} shows pictures, {', '.join(spec.images)}: the controller reads vectors. "
-                "Act by agent.act, or train a model without them."
+                f"{spec.environment} shows images, {', '.join(spec.images)}: the controller reads vectors only. Act by agent.act."
             )
+        self._check_kinds()
         if not abs(self.period / spec.seconds_per_step - 1) <= 0.01:
             raise ControllerError(
                 f"period={self.period} s: expected the model's step, {spec.seconds_per_step} s. "
@@ -125,18 +117,34 @@ class ControllerSettings:
         if self.deadline is not None and not 0 < self.deadline <= (100 if self.asynchronous else 1) * self.period:
             raise ControllerError(f"deadline={self.deadline} s: expected more than 0 and at most the period, {self.period} s.")
         if self.rate is not None:
-            rate = np.asarray(self.rate, np.float64)
-            if rate.shape != spec.action.shape or not (np.isfinite(rate) & (rate > 0)).all():
+            rate = np.asarray(self.rate)
+            if rate.dtype.kind not in "fiu" or rate.shape != spec.action.shape or not (np.isfinite(rate) & (rate > 0)).all():
                 raise ControllerError(f"rate={self.rate}: expected {spec.action.shape[0]} finite positive numbers.")
         if not 0 <= self.delay < 100 * spec.seconds_per_step:
             raise ControllerError(f"delay={self.delay} s: expected 0 or more, and less than a hundred model steps.")
         self.patience.check()
-        if len(set(self.fallbacks)) < len(self.fallbacks) or not set(self.fallbacks) <= {Rung.SHIFTED, Rung.POLICY}:
-            raise ControllerError(f"fallbacks={self.fallbacks}: expected Rung.SHIFTED and Rung.POLICY, each at most once.")
         if not callable(self.safe) and self.safe not in ("zero", "hold"):
             raise ControllerError(f'safe={self.safe!r}: expected "zero", "hold" or a function of the observation.')
         if not 0 <= self.seed < 2**32:
             raise ControllerError(f"seed={self.seed}: expected an integer from 0 to 2³²−1.")
+
+    def _check_kinds(self) -> None:
+        _require_numbers(period=self.period, delay=self.delay, deadline=0 if self.deadline is None else self.deadline)
+        rungs = self.fallbacks if isinstance(self.fallbacks, tuple | list) else [None]
+        if not all(rung is Rung.SHIFTED or rung is Rung.POLICY for rung in rungs) or len(set(rungs)) < len(rungs):
+            raise ControllerError(f"fallbacks={self.fallbacks}: expected Rung.SHIFTED and Rung.POLICY, each at most once.")
+        if not isinstance(self.patience, Patience):
+            raise ControllerError(f"patience={self.patience!r}: expected an mpc.Patience.")
+        if self.simulated is not None and not isinstance(self.simulated, SimulatedLatency):
+            raise ControllerError(f"simulated={self.simulated!r}: expected an mpc.SimulatedLatency.")
+        if not isinstance(self.seed, Integral):
+            raise ControllerError(f"seed={self.seed!r}: expected an integer from 0 to 2³²−1.")
+
+
+def _require_numbers(**settings: Any) -> None:
+    for name, value in settings.items():
+        if not isinstance(value, Real):
+            raise ControllerError(f"{name}={value!r}: expected a number.")
 
 
 def check_mixed(settings: ControllerSettings) -> None:
