@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import json
 import sys
 
 import numpy as np
@@ -124,6 +125,7 @@ def test_discrete_actions_are_as_many_as_any_episode_shows(tmp_path):
 
 
 LEROBOT = {
+    "a lost beginning": ({"frame_index": np.arange(2, 8)}, "frame_index begins at 2, expected 0: frames are missing"),
     "a gap": ({"frame_index": np.array([0, 1, 2, 4, 5, 6])}, "frame_index goes from 2 to 4: frames are missing"),
     "ragged": ({"observation.state": [[1.0]] * 5 + [[1.0, 2.0]]}, r"observations\[state\] has rows of different lengths"),
     "empty actions": ({"action": pa.nulls(6)}, "actions are missing or empty"),
@@ -141,6 +143,56 @@ def test_bad_rows_of_a_table(tmp_path, case):
     with pytest.raises(DataError, match=f"episode 1: {message}"):
         source.read("episode 1")
     assert list(verify(source).bad) == ["episode 1"]
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_lost_rows_and_lost_episodes_of_lerobot(tmp_path, version):
+    folder = foreign.write_lerobot(tmp_path / "arm", CAMERA, version)
+    for file in (folder / "data").rglob("*.parquet"):
+        table = pq.read_table(file)
+        numbers, frame = (table.column(name).to_numpy() for name in ("episode_index", "frame_index"))
+        kept = table.filter((numbers != 1) & ~((numbers == 2) & (frame == len(CAMERA[2]))))
+        file.unlink() if not len(kept) else pq.write_table(kept, file)
+    bad = verify(open_source(folder)).bad
+    assert list(bad) == ["episode 2", "episode 1"]
+    assert "episode 1: it has no rows" in bad["episode 1"]
+    assert "it has 6 rows, its metadata say length=7: frames are missing" in bad["episode 2"]
+
+
+def test_a_file_that_cannot_be_read_is_one_bad_episode(tmp_path):
+    for number, name in ((0, "a.parquet"), (2, "c.parquet")):
+        pq.write_table(foreign.lerobot_table(number, CAMERA[number]), tmp_path / name)
+    (tmp_path / "b.parquet").write_bytes(b"garbage")
+    (bad,) = verify(open_source(tmp_path)).bad.values()
+    assert "b.parquet" in bad
+
+
+@pytest.mark.parametrize("names", [("actions", "obs"), ("actions", "obs", "next_obs", "rewards", "dones", "states")])
+def test_a_group_without_an_episodes_fields_is_a_bad_one(tmp_path, names):
+    path = foreign.edit(foreign.write_robomimic(tmp_path / "lift.hdf5", CAMERA), 1, **dict.fromkeys(names))
+    assert "demo_1: observations are missing" in verify(open_source(path)).bad["demo_1"]
+    with h5py.File(path, "a") as file:
+        del file["data/demo_1"]
+        file["data/demo_1"] = h5py.SoftLink("/nowhere")
+    assert "demo_1: damaged" in verify(open_source(path)).bad["demo_1"]
+
+
+def test_a_film_that_nobody_asks_for_is_not_looked_at(tmp_path):
+    folder = foreign.write_lerobot(tmp_path / "arm", CAMERA)
+    (folder / "videos/observation.film/episode_000001.mp4").unlink()
+    source = open_source(folder, Reading(observations=("state", "camera")))
+    assert not verify(source).bad
+    assert "film" in source.ignored
+    with pytest.raises(DataError, match=r"no observations \['sound'\]; it has \['camera', 'film', 'state'\]"):
+        open_source(folder, Reading(observations=("sound",)))
+
+
+def test_minari_that_says_fewer_episodes_than_it_stores(tmp_path):
+    convert(open_source(foreign.own(tmp_path / "own", CAMERA)), tmp_path / "arm-v0", "minari")
+    path = tmp_path / "arm-v0/data/metadata.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"total_episodes": 2}))
+    with pytest.raises(DataError, match=r"metadata\.json: total_episodes=2, but 3 episodes are stored"):
+        open_source(tmp_path / "arm-v0")
 
 
 def test_films_too_short_missing_or_damaged(tmp_path):

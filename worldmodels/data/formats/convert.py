@@ -13,7 +13,7 @@ from worldmodels.data.episode import Episode
 from worldmodels.data.formats.hdf5 import open_hdf5
 from worldmodels.data.formats.minari import data_folder, open_minari, write_minari
 from worldmodels.data.formats.parquet import open_parquet
-from worldmodels.data.formats.source import Reading, Source
+from worldmodels.data.formats.source import Reading, Source, require_known
 from worldmodels.errors import DataError
 from worldmodels.files import MANIFEST, located
 from worldmodels.spec import ContinuousAction
@@ -109,9 +109,7 @@ def _own(path: Path, reading: Reading) -> Source:
     """Our own dataset; a damaged episode is found when it is read, not before."""
     dataset = Dataset.unchecked(path)
     spec, names = dataset.spec, dataset.files
-    unknown = set(reading.observations) - set(spec.names)
-    if unknown:
-        raise DataError(f"{path}: it has no observations {sorted(unknown)}; it has {list(spec.names)}.")
+    require_known(path, reading.observations, spec.names)
     kept = reading.observations or spec.names
     spec = replace(
         spec,

@@ -38,6 +38,11 @@ def _open(path: Path, reading: Reading) -> Source:
     lacking = [name for name in ("observation_space", "action_space", "total_episodes") if name not in metadata]
     if lacking:
         raise DataError(f"{folder}/{METADATA}: the fields {lacking} are missing. Make the dataset again with a newer Minari.")
+    stored, stated = _stored(folder), int(metadata["total_episodes"])
+    if stored > stated:
+        raise DataError(
+            f"{folder}/{METADATA}: total_episodes={stated}, but {stored} episodes are stored. Correct it, or copy it again."
+        )
     storage = require("minari.dataset.minari_storage").MinariStorage.read(folder)
     ours = Spec.from_json(metadata[OURS]) if OURS in metadata else None
     action, first = _action(storage.action_space, folder)
@@ -60,7 +65,7 @@ def _open(path: Path, reading: Reading) -> Source:
             action_free=reading.action_free,
         )
 
-    names = tuple(f"episode {index}" for index in range(int(metadata["total_episodes"])))
+    names = tuple(f"episode {index}" for index in range(stated))
     lossy = metadata.get("jpeg_encoding", True) and _has_image(storage.observation_space)
     notes = ("Its images were stored as JPEG, with loss.",) if lossy else ()
     source = source_of(
@@ -126,6 +131,15 @@ def _buffer(buffer_class: Any, episode: Episode, spec: Spec, index: int) -> Any:
         terminations=last & episode.terminated,
         truncations=last & episode.truncated,
     )
+
+
+def _stored(folder: Path) -> int:
+    """How many episodes lie there: groups of an HDF5 file, or folders of Arrow's files called by their number."""
+    file = folder / "main_data.hdf5"
+    if not file.is_file():
+        return sum(path.name.isdigit() for path in folder.iterdir())
+    with require("h5py").File(file, "r") as content:
+        return sum(name.startswith("episode_") for name in content)
 
 
 def _observed(value: Any, space: Any, path: tuple[str, ...], where: str) -> Iterable[tuple[str, np.ndarray]]:

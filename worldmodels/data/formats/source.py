@@ -3,7 +3,7 @@
 import contextlib
 import importlib
 from collections import Counter
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -135,9 +135,7 @@ def source_of(
     if first is None:
         raise problems[0]
     wanted = reading.observations or tuple(first.observations)
-    unknown = [name for name in wanted if name not in first.observations]
-    if unknown:
-        raise DataError(f"{where}: it has no observations {unknown}; it has {sorted(first.observations)}.")
+    require_known(where, wanted, first.observations)
     if action is None or reading.low or reading.high or reading.action_free:
         stated, action = action is not None, reading.action(first.actions, str(where), choices)
         notes += () if stated else reading.assumed(action)
@@ -226,6 +224,13 @@ def guarded(where: str, function: Callable[..., Any], *arguments: Any) -> Any:
         raise
     except Exception as error:  # h5py, pyarrow, av and PIL raise dozens of types over foreign bytes
         raise DataError(f"{where}: damaged, or not laid out as expected ({type(error).__name__}: {error}).") from error
+
+
+def require_known(where: Path, wanted: Iterable[str], there: Iterable[str]) -> None:
+    """Raise `DataError` for a quantity that nobody has."""
+    unknown = sorted(set(wanted) - set(there))
+    if unknown:
+        raise DataError(f"{where}: it has no observations {unknown}; it has {sorted(there)}.")
 
 
 def require(module: str) -> ModuleType:
