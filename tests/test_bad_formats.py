@@ -44,6 +44,10 @@ BAD = {
     "no actions": ({"actions": None}, "actions are missing or empty.*--action-free"),
     "empty actions": ({"actions": np.zeros((5, 0))}, "actions are missing or empty"),
     "a NaN": ({"rewards": np.array([0, 0, np.nan, 0, 0])}, "costs holds a NaN or an infinity, first at step 2"),
+    "a number beyond float32": (
+        {"obs__state": np.full((5, 3), 1e300)},
+        r"observations\[state\] holds a number too large for float32, first at step 0",
+    ),
     "too few rewards": ({"rewards": np.zeros(3)}, "3 rewards for 5 actions: expected as many"),
     "too many rewards": ({"rewards": np.zeros(7)}, "7 rewards for 5 actions: expected as many"),
 }
@@ -193,6 +197,34 @@ def test_minari_that_says_fewer_episodes_than_it_stores(tmp_path):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"total_episodes": 2}))
     with pytest.raises(DataError, match=r"metadata\.json: total_episodes=2, but 3 episodes are stored"):
         open_source(tmp_path / "arm-v0")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"action_repeat": 0}, "action_repeat=0: expected at least 1"),
+        ({"seconds_per_step": float("nan")}, "seconds_per_step=nan: expected a positive number"),
+        ({"seconds_per_step": -1.0}, "seconds_per_step=-1.0: expected a positive number"),
+        ({"observations": ("state", "state")}, "expected each once"),
+        ({"low": (2.0,)}, r"own: actions from \[2\.0, 2\.0\] to \[1\.0, 1\.0\]: expected finite numbers, low < high"),
+        ({"high": (float("nan"),)}, "own: actions from .*: expected finite numbers"),
+        ({"high": (1.0, 2.0, 3.0)}, "own: high=.* for actions of size 2: expected one number, or 2"),
+    ],
+)
+def test_settings_that_would_spoil_a_dataset(tmp_path, options, message):
+    folder = foreign.own(tmp_path / "own", CAMERA)
+    with pytest.raises(DataError, match=message):
+        open_source(folder, Reading(**options))
+
+
+@pytest.mark.parametrize("options", [{"low": (1.0,)}, {"high": (2.0, 3.0)}, {"high": (2.7,)}, {"high": (-1.0,)}])
+def test_integer_actions_have_one_last_one(tmp_path, options):
+    path = foreign.write_robomimic(tmp_path / "lift.hdf5", CAMERA)
+    for number, one in enumerate(CAMERA):
+        foreign.edit(path, number, actions=np.arange(len(one)) % 2 == 1)
+    assert open_source(path).spec.action == DiscreteAction(2)
+    with pytest.raises(DataError, match=r"lift\.hdf5: low=.*, high=.* integers from 0: expected the last one as high"):
+        open_source(path, Reading(**options))
 
 
 def test_films_too_short_missing_or_damaged(tmp_path):
