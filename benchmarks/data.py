@@ -65,7 +65,7 @@ def convert_command(
     low: tuple[float, ...] = (),
     high: tuple[float, ...] = (),
     environment: str | None = None,
-    action_repeat: int = 1,
+    action_repeat: int | None = None,
     seconds_per_step: float | None = None,
     action_free: bool = False,
     skip_bad: bool = False,
@@ -77,11 +77,11 @@ def convert_command(
         out: the new folder; for Minari its name ends in a version, as cartpole-v0.
         to: sailplan's own format, or Minari's (HDF5, images without loss).
         observations: quantities to keep; all if not given.
-        low: bounds of the actions, one number or one each, where the source does not say; -1 if not given.
-        high: likewise; 1 if not given.
-        environment: the id to note, where the source names none.
-        action_repeat: environment steps a row lasts, where the source does not say.
-        seconds_per_step: that a row lasts, where the source does not say.
+        low: bounds of the actions, one number or one each; as the source says, or else -1, if not given.
+        high: likewise, or else 1; the last one of actions that are integers.
+        environment: the id to note, instead of what the source says.
+        action_repeat: environment steps a row lasts; as the source says, or else 1, if not given.
+        seconds_per_step: that a row lasts, instead of what the source says.
         action_free: read no actions, to learn from observation alone.
         skip_bad: leave bad episodes out, and list them, instead of stopping at the first.
     """

@@ -83,9 +83,16 @@ def write_lerobot(folder: Path, given: Episodes, version: int = 2) -> Path:
         about.append(
             {"episode_index": number, "videos/observation.film/chunk_index": 0, "videos/observation.film/file_index": 0}
         )
+        about[-1]["length"] = len(one) + 1
         about[-1]["videos/observation.film/from_timestamp"] = start
         start += len(films[-1]) / 10
-    info = {"codebase_version": f"v{version}.0", "fps": 10, "robot_type": "arm", "chunks_size": 1000}
+    info = {
+        "codebase_version": f"v{version}.0",
+        "fps": 10,
+        "robot_type": "arm",
+        "chunks_size": 1000,
+        "total_episodes": len(given),
+    }
     info["features"] = {"observation.film": {"dtype": "video"}}
     _write_tables(folder, tables, films, about, info, version)
     (folder / "meta/info.json").write_text(json.dumps(info))
@@ -101,6 +108,7 @@ def _write_tables(folder, tables, films, about, info, version):
         for number, table in enumerate(tables):
             pq.write_table(table, folder / f"data/chunk-000/episode_{number:06d}.parquet")
             write_film(folder / f"videos/observation.film/episode_{number:06d}.mp4", films[number])
+        (folder / "meta/episodes.jsonl").write_text("\n".join(json.dumps(row) for row in about))
         return
     info["video_path"] = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
     pq.write_table(pa.concat_tables(tables), folder / "data/chunk-000/file-000.parquet")

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import json
 import sys
 
 import numpy as np
@@ -43,6 +44,10 @@ BAD = {
     "no actions": ({"actions": None}, "actions are missing or empty.*--action-free"),
     "empty actions": ({"actions": np.zeros((5, 0))}, "actions are missing or empty"),
     "a NaN": ({"rewards": np.array([0, 0, np.nan, 0, 0])}, "costs holds a NaN or an infinity, first at step 2"),
+    "a number beyond float32": (
+        {"obs__state": np.full((5, 3), 1e300)},
+        r"observations\[state\] holds a number too large for float32, first at step 0",
+    ),
     "too few rewards": ({"rewards": np.zeros(3)}, "3 rewards for 5 actions: expected as many"),
     "too many rewards": ({"rewards": np.zeros(7)}, "7 rewards for 5 actions: expected as many"),
 }
@@ -124,6 +129,7 @@ def test_discrete_actions_are_as_many_as_any_episode_shows(tmp_path):
 
 
 LEROBOT = {
+    "a lost beginning": ({"frame_index": np.arange(2, 8)}, "frame_index begins at 2, expected 0: frames are missing"),
     "a gap": ({"frame_index": np.array([0, 1, 2, 4, 5, 6])}, "frame_index goes from 2 to 4: frames are missing"),
     "ragged": ({"observation.state": [[1.0]] * 5 + [[1.0, 2.0]]}, r"observations\[state\] has rows of different lengths"),
     "empty actions": ({"action": pa.nulls(6)}, "actions are missing or empty"),
@@ -141,6 +147,84 @@ def test_bad_rows_of_a_table(tmp_path, case):
     with pytest.raises(DataError, match=f"episode 1: {message}"):
         source.read("episode 1")
     assert list(verify(source).bad) == ["episode 1"]
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_lost_rows_and_lost_episodes_of_lerobot(tmp_path, version):
+    folder = foreign.write_lerobot(tmp_path / "arm", CAMERA, version)
+    for file in (folder / "data").rglob("*.parquet"):
+        table = pq.read_table(file)
+        numbers, frame = (table.column(name).to_numpy() for name in ("episode_index", "frame_index"))
+        kept = table.filter((numbers != 1) & ~((numbers == 2) & (frame == len(CAMERA[2]))))
+        file.unlink() if not len(kept) else pq.write_table(kept, file)
+    bad = verify(open_source(folder)).bad
+    assert list(bad) == ["episode 2", "episode 1"]
+    assert "episode 1: it has no rows" in bad["episode 1"]
+    assert "it has 6 rows, its metadata say length=7: frames are missing" in bad["episode 2"]
+
+
+def test_a_file_that_cannot_be_read_is_one_bad_episode(tmp_path):
+    for number, name in ((0, "a.parquet"), (2, "c.parquet")):
+        pq.write_table(foreign.lerobot_table(number, CAMERA[number]), tmp_path / name)
+    (tmp_path / "b.parquet").write_bytes(b"garbage")
+    (bad,) = verify(open_source(tmp_path)).bad.values()
+    assert "b.parquet" in bad
+
+
+@pytest.mark.parametrize("names", [("actions", "obs"), ("actions", "obs", "next_obs", "rewards", "dones", "states")])
+def test_a_group_without_an_episodes_fields_is_a_bad_one(tmp_path, names):
+    path = foreign.edit(foreign.write_robomimic(tmp_path / "lift.hdf5", CAMERA), 1, **dict.fromkeys(names))
+    assert "demo_1: observations are missing" in verify(open_source(path)).bad["demo_1"]
+    with h5py.File(path, "a") as file:
+        del file["data/demo_1"]
+        file["data/demo_1"] = h5py.SoftLink("/nowhere")
+    assert "demo_1: damaged" in verify(open_source(path)).bad["demo_1"]
+
+
+def test_a_film_that_nobody_asks_for_is_not_looked_at(tmp_path):
+    folder = foreign.write_lerobot(tmp_path / "arm", CAMERA)
+    (folder / "videos/observation.film/episode_000001.mp4").unlink()
+    source = open_source(folder, Reading(observations=("state", "camera")))
+    assert not verify(source).bad
+    assert "film" in source.ignored
+    with pytest.raises(DataError, match=r"no observations \['sound'\]; it has \['camera', 'film', 'state'\]"):
+        open_source(folder, Reading(observations=("sound",)))
+
+
+def test_minari_that_says_fewer_episodes_than_it_stores(tmp_path):
+    convert(open_source(foreign.own(tmp_path / "own", CAMERA)), tmp_path / "arm-v0", "minari")
+    path = tmp_path / "arm-v0/data/metadata.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"total_episodes": 2}))
+    with pytest.raises(DataError, match=r"metadata\.json: total_episodes=2, but 3 episodes are stored"):
+        open_source(tmp_path / "arm-v0")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"action_repeat": 0}, "action_repeat=0: expected at least 1"),
+        ({"seconds_per_step": float("nan")}, "seconds_per_step=nan: expected a positive number"),
+        ({"seconds_per_step": -1.0}, "seconds_per_step=-1.0: expected a positive number"),
+        ({"observations": ("state", "state")}, "expected each once"),
+        ({"low": (2.0,)}, r"own: actions from \[2\.0, 2\.0\] to \[1\.0, 1\.0\]: expected finite numbers, low < high"),
+        ({"high": (float("nan"),)}, "own: actions from .*: expected finite numbers"),
+        ({"high": (1.0, 2.0, 3.0)}, "own: high=.* for actions of size 2: expected one number, or 2"),
+    ],
+)
+def test_settings_that_would_spoil_a_dataset(tmp_path, options, message):
+    folder = foreign.own(tmp_path / "own", CAMERA)
+    with pytest.raises(DataError, match=message):
+        open_source(folder, Reading(**options))
+
+
+@pytest.mark.parametrize("options", [{"low": (1.0,)}, {"high": (2.0, 3.0)}, {"high": (2.7,)}, {"high": (-1.0,)}])
+def test_integer_actions_have_one_last_one(tmp_path, options):
+    path = foreign.write_robomimic(tmp_path / "lift.hdf5", CAMERA)
+    for number, one in enumerate(CAMERA):
+        foreign.edit(path, number, actions=np.arange(len(one)) % 2 == 1)
+    assert open_source(path).spec.action == DiscreteAction(2)
+    with pytest.raises(DataError, match=r"lift\.hdf5: low=.*, high=.* integers from 0: expected the last one as high"):
+        open_source(path, Reading(**options))
 
 
 def test_films_too_short_missing_or_damaged(tmp_path):

@@ -44,6 +44,37 @@ def test_minari_and_back_bit_for_bit(tmp_path, costs):
             assert one.costs is None
 
 
+def test_what_is_not_replaced_stays_as_it_was_written(tmp_path):
+    spec = dataclasses.replace(foreign.SPEC, action_repeat=4, units=(("state", "m"), ("camera", "")))
+    folder = foreign.own(tmp_path / "own", dataclasses.replace(CAMERA, spec=spec))
+    convert(open_source(folder), tmp_path / "arm-v0", "minari")
+    for path in (folder, tmp_path / "arm-v0"):
+        assert open_source(path).spec == spec
+        assert open_source(path, Reading(environment="mine")).spec == dataclasses.replace(spec, environment="mine")
+        chosen = open_source(path, Reading(observations=("state",), high=(2.0,), seconds_per_step=0.2)).spec
+        assert (chosen.action_repeat, chosen.seconds_per_step, chosen.units) == (4, 0.2, (("state", "m"),))
+        assert (chosen.action.low, chosen.action.high) == ((-1.0, -1.0), (2.0, 2.0))
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_minari_s_action_space_can_be_corrected(tmp_path, many):
+    from gymnasium import spaces
+    from minari.data_collector import EpisodeBuffer
+    from minari.dataset.minari_storage import MinariStorage
+
+    acted = spaces.MultiDiscrete([2, 3]) if many else spaces.Box(np.array([-5, -5]), np.array([np.inf, 5]), dtype=np.float32)
+    made = MinariStorage.new(tmp_path / "data", spaces.Box(-9, 9, (2,), np.float32), acted, data_format="hdf5")
+    rows = {"rewards": np.zeros(2), "terminations": np.zeros(2, bool), "truncations": np.array([False, True])}
+    actions = np.ones((2, 2), np.int64 if many else np.float32)
+    made.update_episodes([EpisodeBuffer(observations=np.zeros((3, 2), np.float32), actions=actions, **rows)])
+    with pytest.raises(DataError, match="the action space is MultiDiscrete" if many else r"to \[inf, 5\.0\]: expected finite"):
+        open_source(tmp_path)
+    assert open_source(tmp_path, Reading(action_free=True)).read("episode 0").actions.shape == (2, 0)
+    if not many:
+        space = open_source(tmp_path, Reading(high=(3.0,))).spec.action
+        assert (space.low, space.high) == ((-5.0, -5.0), (3.0, 3.0))
+
+
 def test_minari_itself_reads_what_we_write(tmp_path, monkeypatch):
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
     convert(open_source(foreign.own(tmp_path / "own", CAMERA)), tmp_path / "arm-v0", "minari")

@@ -122,6 +122,17 @@ def test_replacing_refuses_what_is_not_its_own(tmp_path):
     assert (foreign / "letter.txt").read_text() == "dear"
 
 
+def test_what_others_put_beside_a_model_is_not_replaced(tmp_path):
+    folder = folder_of(tmp_path / "model")
+    manifest.check_replaceable(folder, "model")
+    folder_of(folder / "data", kind="dataset")
+    (folder / "notes.txt").write_text("mine")
+    words = r"model: beside a model it holds data/data\.txt, data/manifest\.json, notes\.txt, which replacing would delete"
+    with pytest.raises(CheckpointError, match=words), manifest.replacing(folder, "model"):
+        pass
+    assert (folder / "notes.txt").read_text() == "mine"
+
+
 def test_an_error_while_writing_keeps_the_old_folder(tmp_path):
     folder = folder_of(tmp_path / "model", "old")
 

@@ -17,6 +17,7 @@ from worldmodels.files import MANIFEST, beside, located, replace_folder, sole_wr
 from worldmodels.spec import Spec
 
 FORMAT = 1
+NAMED = 3  # of the files that stand in the way
 FIELDS = {"kind": str, "format": int, "settings": dict, "versions": dict, "checksums": dict}
 RECORDED = ("sailplan", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "gymnasium", "mujoco", "dm-control")
 
@@ -127,17 +128,27 @@ def describe(folder: str | Path) -> str:
 
 
 def check_replaceable(folder: str | Path, kind: str) -> None:
-    """Raise unless `folder` is free, empty, or holds an older `kind`: nobody's data are replaced by a model. Call it early."""
+    """Raise unless `folder` is free, empty, or holds an older `kind` and nothing else: nobody's data are replaced by a model.
+
+    Call it early.
+    """
     present = located(folder)
     if not present.exists() or (present.is_dir() and not any(present.iterdir())):
         return
     try:
-        found = json.loads((present / MANIFEST).read_bytes())["kind"]
+        content = json.loads((present / MANIFEST).read_bytes())
+        found, own = content["kind"], {MANIFEST, *content["checksums"]}
     except (OSError, ValueError, KeyError, TypeError):
-        found = None
+        found, own = None, set()
     if found != kind:
         what = _named(found) if found else "something that sailplan did not write"
         raise _error(kind)(f"{folder}: it holds {what}, expected an empty place or {_named(kind)}. Choose another folder.")
+    others = sorted({path.relative_to(present).as_posix() for path in present.rglob("*") if not path.is_dir()} - own)
+    if others:
+        named = ", ".join(others[:NAMED]) + (", …" if len(others) > NAMED else "")
+        raise _error(kind)(
+            f"{folder}: beside {_named(kind)} it holds {named}, which replacing would delete. Move them, or choose another folder."
+        )
 
 
 @contextmanager

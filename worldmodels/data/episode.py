@@ -57,8 +57,10 @@ class Episode:
                 raise DataError(f"{name}: {field} has dtype {array.dtype}, expected numbers.")
             if array.ndim == 4 and array.dtype != np.uint8:
                 raise DataError(f"{name}: {field} has dtype {array.dtype}, expected frames of uint8, 0 to 255.")
-            if not np.isfinite(array).all():
-                raise DataError(f"{name}: {field} holds a NaN or an infinity, first at step {_first_bad(array)}.")
+            finite = _finite(array)
+            if not finite.all():
+                what = "a number too large for float32" if np.isfinite(array).all() else "a NaN or an infinity"
+                raise DataError(f"{name}: {field} holds {what}, first at step {int(np.argmin(finite))}.")
         for field in spec.images:
             flat = _is_flat(self.observations[field])
             if flat.any():
@@ -109,6 +111,8 @@ def _is_flat(frames: np.ndarray) -> np.ndarray:
     return (frames == frames[:, :1, :1]).reshape(len(frames), -1).all(-1)
 
 
-def _first_bad(array: np.ndarray) -> int:
-    bad = ~np.isfinite(array.reshape(len(array), -1)).all(-1)
-    return int(np.argmax(bad))
+def _finite(array: np.ndarray) -> np.ndarray:
+    """Whether each row is finite as it is stored, which is in float32 at most."""
+    with np.errstate(over="ignore"):
+        stored = array.astype(np.float32) if array.dtype == np.float64 else array
+    return np.asarray(np.isfinite(stored).reshape(len(array), -1).all(-1))

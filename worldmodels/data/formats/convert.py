@@ -13,10 +13,9 @@ from worldmodels.data.episode import Episode
 from worldmodels.data.formats.hdf5 import open_hdf5
 from worldmodels.data.formats.minari import data_folder, open_minari, write_minari
 from worldmodels.data.formats.parquet import open_parquet
-from worldmodels.data.formats.source import Reading, Source
+from worldmodels.data.formats.source import Reading, Source, require_known
 from worldmodels.errors import DataError
 from worldmodels.files import MANIFEST, located
-from worldmodels.spec import ContinuousAction
 
 HDF5 = (".hdf5", ".h5", ".hdf")
 
@@ -109,21 +108,12 @@ def _own(path: Path, reading: Reading) -> Source:
     """Our own dataset; a damaged episode is found when it is read, not before."""
     dataset = Dataset.unchecked(path)
     spec, names = dataset.spec, dataset.files
-    unknown = set(reading.observations) - set(spec.names)
-    if unknown:
-        raise DataError(f"{path}: it has no observations {sorted(unknown)}; it has {list(spec.names)}.")
-    kept = reading.observations or spec.names
-    spec = replace(
-        spec,
-        environment=reading.environment or spec.environment,
-        observation=tuple((name, shape) for name, shape in spec.observation if name in kept),
-        units=tuple((name, unit) for name, unit in spec.units if name in kept),
-        action=ContinuousAction((), ()) if reading.action_free else spec.action,
-    )
+    require_known(path, reading.observations, spec.names)
+    spec = reading.spec(spec, str(path))
 
     def load(name: str) -> Episode:
         episode = dataset.read(name)
         return replace(episode, actions=np.zeros((len(episode), 0), np.float32)) if reading.action_free else episode
 
-    ignored = tuple(name for name in dataset.spec.names if name not in kept)
+    ignored = tuple(name for name in dataset.spec.names if name not in spec.names)
     return Source("sailplan", path, spec, names, load, ignored=ignored)

@@ -45,11 +45,16 @@ def _open(path: Path, reading: Reading) -> Source:
     h5py = require("h5py")
     with h5py.File(path, "r") as file:
         root = file["data"] if isinstance(file.get("data"), h5py.Group) else file
-        groups = sorted((name for name in root if _is_episode(h5py, root[name])), key=_number)
+        whole = [name for name in root if _is_episode(h5py, root.get(name))]
+        alike = {_without_number(name) for name in whole}  # one that lacks all is an episode too, a bad one
+        groups = sorted(
+            (name for name in root if _without_number(name) in alike and not isinstance(root.get(name), h5py.Dataset)),
+            key=_number,
+        )
         environment = _environment(file, path)
         if groups:
             spans: dict[str, Span] = {n: (f"{root.name}/{n}", None, None) for n in groups}
-            layout, fields, notes = "a group an episode", set(root[groups[0]]), ()
+            layout, fields, notes = "a group an episode", set(root[whole[0]]), ()
         elif found(OBSERVATIONS, file) is None:
             raise DataError(
                 f"{path}: no observations at the root and no groups of episodes, only {sorted(file)}. "
@@ -157,6 +162,10 @@ def _is_episode(h5py: Any, node: Any) -> bool:
 def _number(name: str) -> tuple[int, str]:
     digits = re.findall(r"\d+", name)
     return (int(digits[-1]) if digits else 0, name)
+
+
+def _without_number(name: str) -> str:
+    return re.sub(r"\d+", "", name)
 
 
 def _environment(file: Any, path: Path) -> str:

@@ -38,9 +38,14 @@ def _open(path: Path, reading: Reading) -> Source:
     lacking = [name for name in ("observation_space", "action_space", "total_episodes") if name not in metadata]
     if lacking:
         raise DataError(f"{folder}/{METADATA}: the fields {lacking} are missing. Make the dataset again with a newer Minari.")
+    stored, stated = _stored(folder), int(metadata["total_episodes"])
+    if stored > stated:
+        raise DataError(
+            f"{folder}/{METADATA}: total_episodes={stated}, but {stored} episodes are stored. Correct it, or copy it again."
+        )
     storage = require("minari.dataset.minari_storage").MinariStorage.read(folder)
     ours = Spec.from_json(metadata[OURS]) if OURS in metadata else None
-    action, first = _action(storage.action_space, folder)
+    action, first = _action(storage.action_space, reading, folder)
 
     def load(name: str) -> Episode:
         index, where = int(name.removeprefix("episode ")), f"{path}: {name}"
@@ -48,7 +53,7 @@ def _open(path: Path, reading: Reading) -> Source:
         (about,) = storage.get_episode_metadata([index])
         seed = about.get("seed")
         rewards = np.asarray(content["rewards"])
-        actions = np.asarray(content["actions"])
+        actions = np.zeros(len(rewards)) if reading.action_free else np.asarray(content["actions"])
         ended = bool(np.asarray(content["terminations"])[-1:].any())
         return episode_from_rows(
             where,
@@ -60,10 +65,10 @@ def _open(path: Path, reading: Reading) -> Source:
             action_free=reading.action_free,
         )
 
-    names = tuple(f"episode {index}" for index in range(int(metadata["total_episodes"])))
+    names = tuple(f"episode {index}" for index in range(stated))
     lossy = metadata.get("jpeg_encoding", True) and _has_image(storage.observation_space)
     notes = ("Its images were stored as JPEG, with loss.",) if lossy else ()
-    source = source_of(
+    return source_of(
         f"Minari ({metadata.get('data_format')})",
         path,
         names,
@@ -71,11 +76,9 @@ def _open(path: Path, reading: Reading) -> Source:
         reading,
         environment=_environment(metadata, path),
         action=action,
+        stated=ours,
         notes=notes,
     )
-    if ours is not None and reading == Reading() and dict(ours.observation) == dict(source.spec.observation):
-        source = Source(**{**vars(source), "spec": ours})
-    return source
 
 
 def write_minari(out: Path, spec: Spec, episodes: Iterable[Episode]) -> None:
@@ -128,6 +131,15 @@ def _buffer(buffer_class: Any, episode: Episode, spec: Spec, index: int) -> Any:
     )
 
 
+def _stored(folder: Path) -> int:
+    """How many episodes lie there: groups of an HDF5 file, or folders of Arrow's files called by their number."""
+    file = folder / "main_data.hdf5"
+    if not file.is_file():
+        return sum(path.name.isdigit() for path in folder.iterdir())
+    with require("h5py").File(file, "r") as content:
+        return sum(name.startswith("episode_") for name in content)
+
+
 def _observed(value: Any, space: Any, path: tuple[str, ...], where: str) -> Iterable[tuple[str, np.ndarray]]:
     name = ".".join(path) or "observation"
     if isinstance(space, spaces.Dict | spaces.Tuple):
@@ -148,12 +160,14 @@ def _has_image(space: Any) -> bool:
     return isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) == 3
 
 
-def _action(space: Any, where: Path) -> tuple[ContinuousAction | DiscreteAction, int]:
+def _action(space: Any, reading: Reading, where: Path) -> tuple[ContinuousAction | DiscreteAction, int]:
     """The action space, and the integer that its first action is."""
+    if reading.action_free:
+        return ContinuousAction((), ()), 0
     if isinstance(space, spaces.Discrete):
-        return DiscreteAction(int(space.n)), int(space.start)
+        return reading.choices(int(space.n), str(where)), int(space.start)
     if isinstance(space, spaces.Box) and space.dtype.kind == "f":
-        return ContinuousAction(tuple(space.low.ravel().tolist()), tuple(space.high.ravel().tolist())), 0
+        return reading.box(space.low.ravel().tolist(), space.high.ravel().tolist(), str(where)), 0
     raise DataError(f"{where}: the action space is {space}: expected a Box of floats or Discrete.")
 
 

@@ -9,7 +9,7 @@ import functools
 import io
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,14 @@ from worldmodels.data.formats.source import (
     found,
     guarded,
     require,
+    require_known,
     source_of,
 )
 from worldmodels.data.formats.video import frames
 from worldmodels.errors import DataError
 
 EPISODE, FRAME = "episode_index", "frame_index"
+Span = tuple[Path, int, int]  # file, first and last row
 DECISION = (
     "A row is an observation and the action taken at it: the last row of each episode gives its observation, and no decision."
 )
@@ -50,22 +52,31 @@ def _open(path: Path, reading: Reading) -> Source:
     files = [path] if path.is_file() else sorted((path / "data" if info else path).rglob("*.parquet"))
     if not files:
         raise DataError(f"{path}: it holds no parquet file.")
-    columns = pq.read_schema(files[0]).names
-    spans = _spans(pq, files)
+    columns, spans = _spans(pq, files, path)
+    about = _about(pq, path)
+    lengths = dict.fromkeys(f"episode {number}" for number in range(int(info.get("total_episodes") or 0)))
+    lengths |= {f"episode {number}": row.get("length") for number, row in about.items()}
+    names = tuple(dict.fromkeys([*spans, *lengths]))
     films = [name for name, feature in info.get("features", {}).items() if feature.get("dtype") == "video"]
+    known = {_short(name) for name in (*columns, *films) if name.startswith("observation")}
+    require_known(path, reading.observations, known)
+    left = known - set(reading.observations or known)
+    films = [name for name in films if _short(name) not in left]
     fps = float(info.get("fps") or 0.0)
     if films and fps <= 0:
         raise DataError(f"{path / 'meta' / 'info.json'}: fps={info.get('fps')}: expected the frames a second of {films}.")
     table = functools.lru_cache(maxsize=1)(pq.read_table)
     numbers = functools.lru_cache(maxsize=1)(lambda file: pq.read_table(file, columns=_without_pictures(pq, file)))
-    film = _film_finder(path, info, pq)
+    film = _film_finder(path, info, about)
 
     def load(name: str) -> Episode:
-        file, start, stop = spans[name]
         where = f"{path}: {name}"
+        if name not in spans:
+            raise DataError(f"{where}: it has no rows in {path}/data, though the metadata name it.")
+        file, start, stop = spans[name]
         rows = guarded(f"{where} ({file.name})", table, file).slice(start, stop - start)
-        read = {column: _column(rows, column, where) for column in rows.column_names if _wanted(column)}
-        _check_consecutive(read.get(FRAME), where)
+        read = {column: _column(rows, column, where) for column in rows.column_names if _wanted(column, left)}
+        _check_frames(read.get(FRAME), stop - start, lengths.get(name), where)
         observations = {_short(c): _full(array, c, where) for c, array in read.items() if c.startswith("observation")}
         for column in films:
             video, second = film(column, int(name.removeprefix("episode ")))
@@ -78,7 +89,7 @@ def _open(path: Path, reading: Reading) -> Source:
             actions,
             rewards,
             terminated=ends is not None and bool(ends[-1]),
-            seed=list(spans).index(name),
+            seed=names.index(name),
             action_free=reading.action_free,
         )
 
@@ -90,25 +101,31 @@ def _open(path: Path, reading: Reading) -> Source:
     return source_of(
         f"LeRobot {info.get('codebase_version', '')}".strip() if info else "parquet",
         path,
-        tuple(spans),
+        names,
         load,
         reading,
         environment=str(info.get("robot_type") or path.stem),
         glance=glance,
         seconds_per_step=1.0 / (fps or 1.0),
-        ignored=tuple(name for name in columns if not _wanted(name)),
+        ignored=(*sorted(left), *(name for name in columns if not _wanted(name))),
         notes=notes,
     )
 
 
-def _spans(pq: Any, files: list[Path]) -> dict[str, tuple[Path, int, int]]:
-    """File, first row and last row of each episode, by its name."""
-    spans: dict[str, tuple[Path, int, int]] = {}
+def _spans(pq: Any, files: list[Path], path: Path) -> tuple[list[str], dict[str, Span]]:
+    """All columns, and where each episode lies, by its name; a file that cannot be read counts as one, called after it."""
+    columns: dict[str, None] = {}
+    spans: dict[str, Span] = {}
     for file in files:
-        if EPISODE not in pq.read_schema(file).names:
+        try:
+            names, numbers = guarded(str(file), _numbers, pq, file)
+        except DataError:  # which is said when the episode is read
+            spans[file.relative_to(path.parent).as_posix()] = (file, 0, 0)
+            continue
+        columns |= dict.fromkeys(names)
+        if numbers is None:
             spans[f"episode {len(spans)}"] = (file, 0, pq.read_metadata(file).num_rows)
             continue
-        numbers = pq.read_table(file, columns=[EPISODE]).column(EPISODE).to_numpy()
         borders = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(numbers)]
         for start, stop in zip(borders, borders[1:], strict=False):
             if start == stop:
@@ -119,10 +136,24 @@ def _spans(pq: Any, files: list[Path]) -> dict[str, tuple[Path, int, int]]:
                     f"{file}: {name} begins again in row {start}. Expected the rows of an episode one after the other."
                 )
             spans[name] = (file, start, stop)
-    return spans
+    return list(columns), spans
 
 
-def _empty(pq: Any, spans: dict[str, tuple[Path, int, int]]) -> Iterator[str]:
+def _numbers(pq: Any, file: Path) -> tuple[list[str], np.ndarray | None]:
+    """The columns of a file, and to which episode each row belongs; None where all are of one."""
+    names = pq.read_schema(file).names
+    return names, pq.read_table(file, columns=[EPISODE]).column(EPISODE).to_numpy() if EPISODE in names else None
+
+
+def _about(pq: Any, path: Path) -> dict[int, dict[str, Any]]:
+    """What LeRobot's metadata say of each episode: lines of JSON in version 2, tables in version 3."""
+    lines, tables = path / "meta" / "episodes.jsonl", sorted((path / "meta" / "episodes").rglob("*.parquet"))
+    rows = [json.loads(line) for line in lines.read_text().splitlines() if line.strip()] if lines.is_file() else []
+    rows += [row for file in tables for row in pq.read_table(file).to_pylist()]
+    return {int(row[EPISODE]): row for row in rows}
+
+
+def _empty(pq: Any, spans: dict[str, Span]) -> Iterator[str]:
     """What is said of columns of rewards or ends that hold nothing in some episodes."""
     counts: Counter[str] = Counter()
 
@@ -154,7 +185,7 @@ def _without_pictures(pq: Any, file: Path) -> list[str]:
     return [field.name for field in pq.read_schema(file) if _wanted(field.name) and "struct" not in str(field.type)]
 
 
-def _film_finder(path: Path, info: dict[str, Any], pq: Any) -> Callable[[str, int], tuple[Path, float | None]]:
+def _film_finder(path: Path, info: dict[str, Any], about: dict[int, Any]) -> Callable[[str, int], tuple[Path, float | None]]:
     """(column, episode) -> the film's file and the second where the episode begins in it; None where the film is all its own."""
     pattern, per_chunk = str(info.get("video_path")), int(info.get("chunks_size") or 1000)
     if "episode_index" in pattern:
@@ -162,8 +193,6 @@ def _film_finder(path: Path, info: dict[str, Any], pq: Any) -> Callable[[str, in
             path / pattern.format(video_key=column, episode_index=number, episode_chunk=number // per_chunk),
             None,
         )
-    rows = [row for file in sorted((path / "meta" / "episodes").rglob("*.parquet")) for row in pq.read_table(file).to_pylist()]
-    about = {int(row[EPISODE]): row for row in rows}
 
     def find(column: str, number: int) -> tuple[Path, float]:
         row, key = about[number], f"videos/{column}"
@@ -198,10 +227,15 @@ def _full(array: np.ndarray | None, column: str, where: str) -> np.ndarray:
     return array
 
 
-def _check_consecutive(numbers: np.ndarray | None, where: str) -> None:
-    gaps = np.flatnonzero(np.diff(numbers) != 1) if numbers is not None else []
+def _check_frames(numbers: np.ndarray | None, rows: int, stated: int | None, where: str) -> None:
+    if stated is not None and rows != stated:
+        raise DataError(f"{where}: it has {rows} rows, its metadata say length={stated}: frames are missing, or too many.")
+    if numbers is None:
+        return
+    if numbers[0] != 0:
+        raise DataError(f"{where}: {FRAME} begins at {int(numbers[0])}, expected 0: frames are missing.")
+    gaps = np.flatnonzero(np.diff(numbers) != 1)
     if len(gaps):
-        assert numbers is not None
         before, after = int(numbers[gaps[0]]), int(numbers[gaps[0] + 1])
         raise DataError(f"{where}: {FRAME} goes from {before} to {after}: frames are missing.")
 
@@ -210,8 +244,10 @@ def _is_plain(kind: Any) -> bool:
     return not any(word in str(kind) for word in ("list", "struct", "map"))
 
 
-def _wanted(column: str) -> bool:
-    return column.startswith("observation") or column in (*ACTIONS, *REWARDS, *ENDS, FRAME)
+def _wanted(column: str, left: Container[str] = ()) -> bool:
+    if column.startswith("observation"):
+        return _short(column) not in left
+    return column in (*ACTIONS, *REWARDS, *ENDS, FRAME)
 
 
 def _short(column: str) -> str:

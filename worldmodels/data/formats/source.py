@@ -3,7 +3,7 @@
 import contextlib
 import importlib
 from collections import Counter
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -28,11 +28,11 @@ Glance = tuple[
 
 @dataclass(frozen=True)
 class Reading:
-    """What to read, and what files of other people's formats do not say.
+    """What to read, and what files do not say, or say wrongly: what is given here holds.
 
     Attributes:
-      environment: the id to note, where the file names none.
-      observations: names of the quantities to keep; all if empty.
+      environment: the id to note.
+      observations: names of the quantities to keep, in this order; all if empty.
       low, high: bounds of the actions, one number for all or one each. Without them what the file says, or else [-1, 1].
       action_free: read no actions; episodes get actions of size 0, to learn from observation alone.
       action_repeat, seconds_per_step: of one row.
@@ -43,8 +43,16 @@ class Reading:
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
     action_free: bool = False
-    action_repeat: int = 1
+    action_repeat: int | None = None
     seconds_per_step: float | None = None
+
+    def __post_init__(self):
+        if self.action_repeat is not None and self.action_repeat < 1:
+            raise DataError(f"action_repeat={self.action_repeat}: expected at least 1.")
+        if self.seconds_per_step is not None and not 0 < self.seconds_per_step < np.inf:
+            raise DataError(f"seconds_per_step={self.seconds_per_step}: expected a positive number.")
+        if len(set(self.observations)) < len(self.observations):
+            raise DataError(f"observations={self.observations}: expected each once.")
 
     def assumed(self, action: ContinuousAction | DiscreteAction) -> tuple[str, ...]:
         """What a reader should know of an action space that no file states."""
@@ -52,19 +60,45 @@ class Reading:
             return () if self.high else (CHOICES.format(n=action.n),)
         return () if self.low or self.high or self.action_free else (UNBOUNDED,)
 
-    def action(self, actions: np.ndarray, where: str, choices: int = 0) -> ContinuousAction | DiscreteAction:
-        """The action space that these settings and an episode's `actions` make, of as many `choices` at least if they are integers."""
+    def spec(self, stated: Spec, where: str) -> Spec:
+        """What a file states, but for what is given here."""
+        shapes, units = dict(stated.observation), dict(stated.units)
+        wanted, action = self.observations or stated.names, stated.action
+        return replace(
+            stated,
+            environment=self.environment or stated.environment,
+            observation=tuple((name, shapes[name]) for name in wanted),
+            units=tuple((name, units[name]) for name in wanted if name in units),
+            action=self.choices(action.n, where)
+            if isinstance(action, DiscreteAction)
+            else self.box(action.low, action.high, where),
+            action_repeat=self.action_repeat or stated.action_repeat,
+            seconds_per_step=self.seconds_per_step or stated.seconds_per_step,
+        )
+
+    def choices(self, stated: int, where: str) -> ContinuousAction | DiscreteAction:
+        """Integer actions: as many as stated, or up to `high`."""
         if self.action_free:
             return ContinuousAction((), ())
-        if actions.ndim == 1 and actions.dtype.kind in "iu":
-            return DiscreteAction(int(self.high[0]) + 1 if self.high else max(choices, int(actions.max(initial=0)) + 1))
-        size = actions.shape[1] if actions.ndim == 2 else 1
+        if any(self.low) or len(self.high) > 1 or any(last < 0 or last % 1 for last in self.high):
+            raise DataError(
+                f"{where}: low={self.low}, high={self.high} for actions that are integers from 0: expected the last one as high."
+            )
+        return DiscreteAction(int(self.high[0]) + 1 if self.high else stated)
+
+    def box(self, low: Sequence[float], high: Sequence[float], where: str) -> ContinuousAction:
+        """Continuous actions between the bounds given here, or else those stated, one for each component."""
+        if self.action_free:
+            return ContinuousAction((), ())
         bounds = []
-        for name, given, default in (("low", self.low, -1.0), ("high", self.high, 1.0)):
-            if len(given) not in (0, 1, size):
-                raise DataError(f"{where}: {name}={given} for actions of size {size}: expected one number, or {size}.")
-            bounds.append(tuple(np.broadcast_to(given or (default,), size).tolist()))
-        return ContinuousAction(*bounds)
+        for name, given, stated in (("low", self.low, low), ("high", self.high, high)):
+            if len(given) not in (0, 1, len(low)):
+                raise DataError(f"{where}: {name}={given} for actions of size {len(low)}: expected one number, or {len(low)}.")
+            bounds.append(np.broadcast_to(given or stated, len(low)))
+        if not (np.isfinite(bounds).all() and (bounds[0] < bounds[1]).all()):
+            shown = " to ".join(str(bound.tolist()) for bound in bounds)
+            raise DataError(f"{where}: actions from {shown}: expected finite numbers, low < high. Give --low and --high.")
+        return ContinuousAction(*(tuple(bound.tolist()) for bound in bounds))
 
 
 @dataclass(frozen=True)
@@ -114,11 +148,12 @@ def source_of(
     environment: str,
     glance: Callable[[str], Glance] | None = None,
     action: ContinuousAction | DiscreteAction | None = None,
+    stated: Spec | None = None,
     seconds_per_step: float = 1.0,
     ignored: tuple[str, ...] = (),
     notes: tuple[str, ...] = (),
 ) -> Source:
-    """A `Source` whose spec is taken from the first readable episode, of the shapes that most have where a `glance` shows them.
+    """A `Source` whose spec is `stated`, or taken from the first readable episode, of the shapes that most have where a `glance` shows them.
 
     `DataError` of the first episode where none can be read.
     """
@@ -134,23 +169,24 @@ def source_of(
             problems.append(error)
     if first is None:
         raise problems[0]
-    wanted = reading.observations or tuple(first.observations)
-    unknown = [name for name in wanted if name not in first.observations]
-    if unknown:
-        raise DataError(f"{where}: it has no observations {unknown}; it has {sorted(first.observations)}.")
-    if action is None or reading.low or reading.high or reading.action_free:
-        stated, action = action is not None, reading.action(first.actions, str(where), choices)
-        notes += () if stated else reading.assumed(action)
-    spec = Spec(
-        environment=reading.environment or environment,
-        observation=tuple((name, tuple(first.observations[name].shape[1:])) for name in wanted),
-        action=action,
-        action_repeat=reading.action_repeat,
-        seconds_per_step=reading.seconds_per_step or seconds_per_step,
-        units=tuple((name, "") for name in wanted),
-    )
-    left = tuple(name for name in first.observations if name not in wanted)
+    require_known(where, reading.observations, first.observations)
+    shapes = {name: tuple(array.shape[1:]) for name, array in first.observations.items()}
+    if stated is None or dict(stated.observation) != shapes:
+        likely_action = action or _likely_action(first.actions, choices)
+        units = tuple((name, "") for name in shapes)
+        stated = Spec(environment, tuple(shapes.items()), likely_action, seconds_per_step=seconds_per_step, units=units)
+        notes += reading.assumed(likely_action) if action is None else ()
+    spec = reading.spec(stated, str(where))
+    left = tuple(name for name in first.observations if name not in spec.names)
     return Source(kind, where, spec, names, load, ignored=(*left, *ignored), notes=notes)
+
+
+def _likely_action(actions: np.ndarray, choices: int) -> ContinuousAction | DiscreteAction:
+    """The action space of an episode's `actions` in a file that does not say: of as many `choices` at least if they are integers."""
+    if actions.ndim == 1 and actions.dtype.kind in "iu":
+        return DiscreteAction(max(choices, int(actions.max(initial=0)) + 1))
+    size = actions.shape[1] if actions.ndim == 2 else 1
+    return ContinuousAction((-1.0,) * size, (1.0,) * size)
 
 
 def _commonest(names: Sequence[str], reading: Reading, glance: Callable[[str], Glance]) -> tuple[Sequence[str], int]:
@@ -192,8 +228,8 @@ def episode_from_rows(
         actions = np.zeros((max(rows - 1, 0), 0), np.float32)
     elif actions is None or actions.dtype == object or actions.size == 0:
         raise DataError(f"{where}: actions are missing or empty. To learn from observation alone, convert with --action-free.")
-    if actions.ndim == 1 and actions.dtype.kind == "f":
-        actions = actions[:, None]
+    if actions.ndim == 1 and actions.dtype.kind in "fb":
+        actions = actions[:, None] if actions.dtype.kind == "f" else actions.astype(np.int32)
     outcome = rows == len(actions) + 1
     if not outcome and rows != len(actions):
         raise DataError(f"{where}: {rows} observations for {len(actions)} actions: expected as many, or one more.")
@@ -226,6 +262,13 @@ def guarded(where: str, function: Callable[..., Any], *arguments: Any) -> Any:
         raise
     except Exception as error:  # h5py, pyarrow, av and PIL raise dozens of types over foreign bytes
         raise DataError(f"{where}: damaged, or not laid out as expected ({type(error).__name__}: {error}).") from error
+
+
+def require_known(where: Path, wanted: Iterable[str], there: Iterable[str]) -> None:
+    """Raise `DataError` for a quantity that nobody has."""
+    unknown = sorted(set(wanted) - set(there))
+    if unknown:
+        raise DataError(f"{where}: it has no observations {unknown}; it has {sorted(there)}.")
 
 
 def require(module: str) -> ModuleType:
