@@ -168,7 +168,7 @@ def doctor() -> None:
 
 
 def main() -> None:
-    """Entry point: errors people can act on are printed in one line, exit code 2."""
+    """Entry point: errors people can act on, and what the disk refuses, are printed in one line, exit code 2."""
     commands = {
         "collect": collect,
         "train": train,
@@ -190,8 +190,15 @@ def main() -> None:
     try:
         tyro.extras.subcommand_cli_from_dict(commands, prog="sailplan", description=__doc__)
     except EXPECTED as error:
-        console.print(Text.assemble(("sailplan:", "red"), f" {error}"))
-        sys.exit(2)
+        refuse(str(error))
+    except OSError as error:
+        refuse(f"{error.filename}: {error.strerror}." if error.filename else str(error))
+
+
+def refuse(said: str) -> None:
+    """Say what is wrong, and leave."""
+    console.print(Text.assemble(("sailplan:", "red"), f" {said}"))
+    sys.exit(2)
 
 
 if __name__ == "__main__":

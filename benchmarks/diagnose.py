@@ -13,9 +13,11 @@ import worldmodels
 from benchmarks.diagnosis_page import diagnosis_page
 from mpc.learning.storage import load_learned
 from mpc.ranking import UNRANKED, rank_plans, ranks
+from planners.errors import require_positive
 from worldmodels import manifest
 from worldmodels.diagnostics import diagnose as measure
 from worldmodels.errors import WorldModelError
+from worldmodels.files import require_writable
 
 console = Console(markup=False)
 MOST_POINTS = 512  # of the scatter of plans, kept in the JSON
@@ -49,6 +51,8 @@ def diagnose(
         seed: of windows, futures and plans.
         skip_bad: leave damaged episodes out instead of stopping.
     """
+    require_positive(plans=plans or 1, moments=moments, plan_horizon=plan_horizon)
+    require_writable(out)
     loaded = load_model(model)
     episodes = worldmodels.Dataset.open(data, skip_damaged=skip_bad)
     figures = {

@@ -12,7 +12,9 @@ from rich.console import Console
 import worldmodels
 from benchmarks.progress_bar import Bar
 from mpc.ranking import rank_plans
+from planners.errors import require_positive
 from worldmodels import Dataset, manifest
+from worldmodels.action_free import check_labelled
 from worldmodels.diagnostics import look, open_loop_score, trials_for
 from worldmodels.objectives import reweighted
 from worldmodels.selection import Best
@@ -98,7 +100,7 @@ def train(
         data: a dataset's folder.
         action_free: a dataset whose actions are not looked at, in place of `data`; a latent variable stands for them.
         then: a dataset with actions, which may be small: what actions do is learned from it.
-        updates: gradient steps; so many again with --then.
+        updates: gradient steps, one at least; so many again with --then.
         parts: of the model.
         lesson: what it is trained by.
         seed: of initialisation and batches.
@@ -109,6 +111,9 @@ def train(
     """
     if (data is None) == (action_free is None) or (action_free is None) != (then is None):
         raise worldmodels.DataError("expected a dataset's folder, or --action-free DATA with --then LABELLED.")
+    if choose_by == "plans" and validate is None:
+        raise worldmodels.DataError("--choose-by plans: expected episodes to rank plans on, --validate DATA.")
+    require_positive(updates=updates)
     manifest.check_replaceable(out, "model")
     settings, norm = lesson.settings(), worldmodels.preset(lesson.objective).norm
     first = Dataset.open(data or action_free, skip_damaged=skip_bad)  # type: ignore[arg-type]
@@ -118,14 +123,17 @@ def train(
         raise worldmodels.DataError(
             f"{acted.folder}: its episodes have no actions. To learn by watching: --action-free DATA --then LABELLED."
         )
-    best = best_on(validate, acted.spec, choose_by, updates)
+    model = parts.model(first.spec, norm=norm, watching=labelled is not None, seed=seed)
+    if labelled is not None:
+        check_labelled(model, labelled, settings)
+    acting = model if labelled is None else parts.model(acted.spec, norm=norm, watching=False, seed=seed)
+    best = best_on(validate, acting, choose_by, updates, skip_bad)
     episodes = worldmodels.Stream.open(first) if stream else first
 
     def taught(name: str, learn: Callable[..., Any], *given: Any, watch: Best | None) -> worldmodels.JEPA:
         with Bar(name, "updates") as bar:
             return learn(*given, updates=updates, seed=seed, progress=shown_on(bar), watch=watch)
 
-    model = parts.model(first.spec, norm=norm, watching=labelled is not None, seed=seed)
     if labelled is None:
         model = taught("train", worldmodels.train, model, episodes, settings, watch=best)
     else:
@@ -144,11 +152,14 @@ def kept(best: Best, last: worldmodels.JEPA, updates: int) -> worldmodels.JEPA:
     return best.model
 
 
-def best_on(validate: Path | None, spec: Spec, choose_by: Choice, updates: int) -> Best | None:
-    """Keeps the best of the models for `spec` on the episodes in `validate`; None where there are none."""
+def best_on(validate: Path | None, untrained: worldmodels.JEPA, choose_by: Choice, updates: int, skip_bad: bool) -> Best | None:
+    """Keeps the best of the models on the episodes in `validate`; None where there are none.
+
+    An `untrained` one is scored first, so that what cannot be measured is refused before training.
+    """
     if validate is None:
         return None
-    episodes = Dataset.open(validate)
+    episodes, spec = Dataset.open(validate, skip_damaged=skip_bad), untrained.spec
     if episodes.spec != spec:
         raise worldmodels.DataError(f"{validate} is of {episodes.spec}, the model of {spec}: give episodes of the same.")
 
@@ -157,6 +168,7 @@ def best_on(validate: Path | None, spec: Spec, choose_by: Choice, updates: int) 
             return -rank_plans(model, episodes).mean
         return open_loop_score(look(model, trials_for(model, episodes, AHEAD, WINDOWS)))
 
+    score(untrained)
     return Best(score, every=max(1, updates // LOOKS))
 
 

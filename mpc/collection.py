@@ -57,11 +57,13 @@ def collect(
       progress: called after every decision with the frames done and the frames wanted (None where unknown).
 
     Raises:
-      CollectionError: not exactly one of `frames` and `episodes`, or a dataset of another environment under `out`.
+      CollectionError: not exactly one of `frames` and `episodes`, a negative seed, or a dataset of another environment under `out`.
       DataError: a folder that holds something else, a damaged dataset, or one that someone else is writing to.
     """
     if (frames is None) == (episodes is None):
         raise CollectionError(f"frames={frames}, episodes={episodes}: expected one of the two.")
+    if seed < 0:
+        raise CollectionError(f"seed={seed}: expected at least 0.")
     require_positive(frames=1 if frames is None else frames, episodes=1 if episodes is None else episodes, copies=copies)
     agent = RandomAgent(environment.spec) if agent is None else agent
     wanted = _Wanted(frames, episodes, agent, explore, copies, longest, progress)

@@ -17,6 +17,7 @@ import optax
 import pytest
 from flax import nnx
 
+import worldmodels
 from tests.test_dataset import SPEC
 from worldmodels import checkpoint, files, manifest
 from worldmodels.errors import CheckpointError
@@ -162,6 +163,16 @@ def test_settings_of_another_version_are_named(tmp_path):
     checkpoint.save(tmp_path / "model", "model", Small(SPEC), settings={"width": 4}, spec=SPEC)
     with pytest.raises(CheckpointError, match=r"settings \{'width': 4\} build no model in this version"):
         load_small(tmp_path / "model")
+
+
+@pytest.mark.parametrize("changed", [{"latent": "8"}, {"predictor": "mamba"}, {"model": "zzz"}])
+def test_a_model_of_settings_that_cannot_be_is_named(tmp_path, changed):
+    worldmodels.save(worldmodels.JEPA(SPEC, latent=8, hidden=4, head=4, expander=4), tmp_path / "model")
+    path = tmp_path / "model/manifest.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"settings": content["settings"] | changed}))
+    with pytest.raises(CheckpointError, match=r"model: its settings .* build no model"):
+        worldmodels.load(tmp_path / "model")
 
 
 def test_a_failing_save_keeps_the_older_one(tmp_path):

@@ -1,14 +1,17 @@
 """The command line: the whole job at a tiny size, and errors a person can act on."""
 
 import json
+import os
 import subprocess
 import sys
 
 import pytest
 
+import worldmodels
 from benchmarks import cli
 from planners import PlannerError, SettingError
 from planners.names import planner_classes, planner_named
+from tests import foreign, tiny
 
 
 def run(*arguments: str, monkeypatch) -> int:
@@ -40,13 +43,55 @@ def test_planners_are_known_by_their_names():
         (("data", "info", "nowhere"), "nowhere"),
         (("train", "no[/x]where", "--out", "x"), "no[/x]where"),
         (("data", "info", "no[state]where"), "no[state]where"),
+        (("train", "nowhere", "--out", "x", "--updates", "-5"), "updates=-5: expected at least 1"),
+        (("train", "nowhere", "--out", "x", "--choose-by", "plans"), "--validate"),
+        (("train", "nowhere", "--out", "afile/x"), "is a file"),
+        (("collect", "Pendulum-v1", "--frames", "10", "--out", "afile/x"), "is a file"),
+        (("collect", "Pendulum-v1", "--frames", "10", "--out", "x", "--seed", "-1"), "seed=-1: expected at least 0"),
+        (("diagnose", "nowhere", "nowhere", "--out", "afile"), "is a file"),
+        (("diagnose", "nowhere", "nowhere", "--out", "x", "--moments", "0"), "moments=0: expected at least 1"),
+        (("diagnose", "nowhere", "nowhere", "--out", "x", "--plans", "-1"), "plans=-1: expected at least 1"),
     ],
 )
 def test_errors_are_one_line_and_exit_2(arguments, words, monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "afile").write_text("")
     assert run(*arguments, monkeypatch=monkeypatch) == 2
-    assert words in capsys.readouterr().out
+    assert words in " ".join(capsys.readouterr().out.split())
     assert not (tmp_path / "x").exists()
+
+
+def test_a_full_disk_is_one_line_too(monkeypatch, tmp_path, capsys):
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert run("collect", "Pendulum-v1", "--frames", "10", "--out", tmp_path / "x", monkeypatch=monkeypatch) == 2
+    assert "No space left on device" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--action-free", "data", "--then", "short"), "has 3 decisions, a window needs 5"),
+        (("--action-free", "data", "--then", "position"), "the model watched"),
+        (("--action-free", "data", "--then", "data", "--memory", "stack"), "memory='stack'"),
+        (("data", "--validate", "data", "--choose-by", "plans"), "no cost named"),
+        (("data", "--validate", "position"), "the model of"),
+    ],
+)
+def test_what_cannot_be_learned_is_refused_before_training(arguments, words, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name, episodes in (
+        ("data", tiny.episodes(count=4, length=20)),
+        ("short", tiny.episodes(count=1, length=3)),
+        ("position", tiny.episodes(tiny.POSITION, count=1, length=20)),
+    ):
+        foreign.own(tmp_path / name, episodes)
+    monkeypatch.setattr(worldmodels, "train", None)
+    small = ("--latent", "8", "--hidden", "16")
+    assert run("train", *arguments, "--out", "x", *small, monkeypatch=monkeypatch) == 2
+    assert words in " ".join(capsys.readouterr().out.split())
 
 
 def test_help_names_every_command():

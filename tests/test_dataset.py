@@ -19,7 +19,7 @@ from worldmodels import manifest
 from worldmodels.data.dataset import Dataset
 from worldmodels.data.episode import Episode
 from worldmodels.data.npz import decode, encode
-from worldmodels.errors import DataError, SpecError
+from worldmodels.errors import DataError
 from worldmodels.spec import ContinuousAction, DiscreteAction, Spec
 
 SPEC = Spec("test/Point-v0", (("position", (2,)), ("speed", ())), ContinuousAction((-2.0,), (2.0,)), action_repeat=4)
@@ -201,8 +201,35 @@ def test_empty_foreign_and_existing_folders(tmp_path):
     with pytest.raises(DataError, match="holds a model, expected a dataset"):
         Dataset.open(tmp_path / "letters")
     manifest.write(tmp_path / "letters", "dataset", settings={}, checksums={})
-    with pytest.raises(SpecError, match="spec cannot be read"):
+    with pytest.raises(DataError, match=r"letters/manifest\.json: the manifest's spec cannot be read"):
         Dataset.open(tmp_path / "letters")
+    (tmp_path / "letters" / "dear.txt").write_text("you")
+    with pytest.raises(DataError, match=r"letters/dear\.txt is a file"):
+        Dataset.create(tmp_path / "letters" / "dear.txt" / "data", SPEC)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"episodes": None}, "the field 'episodes' is missing"),
+        ({"episodes": []}, "the field 'episodes' is missing or of another type"),
+        ({"episodes": {}}, r"episodes\[episodes/000000\.npz\] is None: expected decisions, return, seed"),
+        ({"episodes": {"episodes/000000.npz": {"seed": 0}}}, r"episodes\[episodes/000000\.npz\] is .*expected decisions"),
+        ({"spec": SPEC.to_json() | {"observation": "x"}}, "the manifest's spec cannot be read"),
+        ({"spec": SPEC.to_json() | {"units": [["a"]]}}, "the manifest's spec cannot be read"),
+        (
+            {"spec": SPEC.to_json() | {"action": {"low": [1], "high": [0]}}},
+            "action bounds .*: expected finite numbers with low < high",
+        ),
+    ],
+)
+def test_a_damaged_manifest_is_named(tmp_path, changed, message):
+    path = dataset_of(tmp_path / "data", 1) / "manifest.json"
+    content = json.loads(path.read_text()) | changed
+    path.write_text(json.dumps({name: value for name, value in content.items() if value is not None}))
+    for append in (False, True):
+        with pytest.raises(DataError, match=rf"data/manifest\.json: {message}"):
+            Dataset.open(path.parent, append=append)
 
 
 def test_one_writer_many_readers(tmp_path):
@@ -225,7 +252,7 @@ def test_one_writer_many_readers(tmp_path):
 def test_a_failed_open_lets_the_lock_go(tmp_path):
     folder = dataset_of(tmp_path / "data")
     (folder / "episodes/000000.npz").write_bytes(b"")
-    with pytest.raises(DataError, match="damaged"):
+    with pytest.raises(DataError, match=r"damaged.*choose another folder"):
         Dataset.open(folder, append=True)
     with pytest.warns(UserWarning, match="left out"):
         Dataset.open(folder, append=True, skip_damaged=True).close()

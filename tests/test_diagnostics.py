@@ -221,6 +221,13 @@ def test_a_learned_model_is_diagnosed_as_json(settings):
     np.testing.assert_allclose(model.features(latent), seen_by_look[1, 2], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("settings", [{"horizon": 0}, {"windows": 1}, {"futures": 0}, {"seed": -1}])
+def test_too_few_to_measure_by_is_said(settings):
+    (name,) = settings
+    with pytest.raises(DataError, match=f"{name}=.*: expected at least"):
+        diagnose(worldmodels.JEPA(tiny.SPEC, latent=8, hidden=16, head=16, expander=16), DATA, **settings)
+
+
 @pytest.mark.slow
 def test_images_alone_and_other_environments():
     model = worldmodels.JEPA(tiny.PICTURES, latent=8, hidden=16, head=16, expander=16)

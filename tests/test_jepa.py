@@ -138,6 +138,8 @@ def test_bad_data_is_refused_before_training():
     model = worldmodels.JEPA(tiny.SPEC, **SMALL)
     with pytest.raises(DataError, match="no episode"):
         worldmodels.train(model, Episodes(tiny.SPEC, ()), SETTINGS)
+    with pytest.raises(SpecError, match="updates=0: expected at least 1"):
+        worldmodels.train(model, tiny.episodes(), SETTINGS, updates=0)
     with pytest.raises(DataError, match="longest"):
         worldmodels.train(model, tiny.episodes(length=3), SETTINGS)
     with pytest.raises(DataError, match="made from the data's own spec"):

@@ -122,6 +122,15 @@ def test_replacing_refuses_what_is_not_its_own(tmp_path):
     assert (foreign / "letter.txt").read_text() == "dear"
 
 
+def test_a_place_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "afile").write_text("dear")
+    with pytest.raises(CheckpointError, match=r"afile/deep: .*afile is a file"):
+        manifest.check_replaceable(tmp_path / "afile/deep/model", "model")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(DataError, match=r"nowhere: .* cannot be written to"):
+        manifest.check_replaceable(tmp_path / "nowhere/data", "dataset")
+
+
 def test_what_others_put_beside_a_model_is_not_replaced(tmp_path):
     folder = folder_of(tmp_path / "model")
     manifest.check_replaceable(folder, "model")
@@ -214,6 +223,15 @@ def test_a_file_is_replaced_whole(tmp_path, monkeypatch):
         with pytest.raises(Killed):
             files.write_aside(path, b"new")
     assert path.read_bytes() == b"old"
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            files.write_aside(path, b"new")
+    assert list(tmp_path.iterdir()) == [path]
     files.write_aside(path, b"new")
     assert path.read_bytes() == b"new"
     assert list(tmp_path.iterdir()) == [path]

@@ -18,7 +18,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from worldmodels.data.episode import Episode, Episodes
-from worldmodels.errors import SpecError
+from worldmodels.errors import DataError, SpecError
 from worldmodels.jepa import JEPA
 from worldmodels.networks import MLP
 from worldmodels.spec import DiscreteAction
@@ -47,20 +47,16 @@ def learn_actions(
       seen: episodes whose actions are not looked at, such as those that were watched: they are learned from too, by the actions that
         `infer_actions` finds in them.
 
-    Raises `SpecError` for a model that was not trained so, and for episodes that observe something else; their actions are their own.
+    Raises what `check_labelled` does.
     """
-    if watched.settings.actions != "latent":
-        raise SpecError(f"a model with actions={watched.settings.actions!r}: expected one trained with actions='latent'.")
-    if watched.settings.memory != "none":
-        raise SpecError(f"a model with memory={watched.settings.memory!r} that saw no actions: expected memory='none'.")
+    settings = settings or TrainingSettings()
+    check_labelled(watched, episodes, settings)
     spec = getattr(episodes, "spec", watched.spec)
-    if spec.observation != watched.spec.observation:
-        raise SpecError(f"the model watched {watched.spec.observation}, the episodes with actions show {spec.observation}.")
     model = JEPA(spec, seed=seed, **asdict(replace(watched.settings, actions="translated")))
     for name in KEPT:
         setattr(model, name, jax.tree.map(lambda leaf: leaf, getattr(watched, name)))
     held = SEES if len(seen) else (*SEES, "predictor", "readout_head")  # few steps would only spoil what many have taught
-    settings = replace(settings or TrainingSettings(), frozen=_there(model, held))
+    settings = replace(settings, frozen=_there(model, held))
     taught: dict[str, Any] = {"updates": updates, "seed": seed, "progress": progress, "watch": watch}
     if not len(seen):
         return train(model, episodes, settings, **taught)
@@ -74,6 +70,27 @@ def learn_actions(
     model = train(model, unpaid, settings, **{**taught, "watch": None})  # none to keep before it knows costs
     others = _there(model, tuple(name for name in PARTS if name != "cost_head"))
     return train(model, episodes, replace(settings, frozen=others), **taught)
+
+
+def check_labelled(watched: JEPA, episodes: Sequence[Episode], settings: TrainingSettings) -> None:
+    """Raise where actions cannot be learned from `episodes`; `watched` need not have watched anything yet.
+
+    `SpecError` for a model that is not made to watch, or remembers, and for episodes that observe something else; their actions are
+    their own. `DataError` where none is as long as a window.
+    """
+    if watched.settings.actions != "latent":
+        raise SpecError(f"a model with actions={watched.settings.actions!r}: expected one trained with actions='latent'.")
+    if watched.settings.memory != "none":
+        raise SpecError(f"a model with memory={watched.settings.memory!r} that saw no actions: expected memory='none'.")
+    spec = getattr(episodes, "spec", watched.spec)
+    if spec.observation != watched.spec.observation:
+        raise SpecError(f"the model watched {watched.spec.observation}, the episodes with actions show {spec.observation}.")
+    longest = max((len(episode) for episode in episodes), default=0)
+    if longest < settings.length:
+        raise DataError(
+            f"the longest of {len(episodes)} episodes with actions has {longest} decisions, a window needs {settings.length}. "
+            "Give longer ones."
+        )
 
 
 def _there(model: JEPA, names: Sequence[str]) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
 from worldmodels import manifest
-from worldmodels.errors import CheckpointError
+from worldmodels.errors import CheckpointError, SpecError
 from worldmodels.files import located
 from worldmodels.manifest import Manifest
 from worldmodels.spec import Spec
@@ -69,7 +69,7 @@ def restore(folder: str | Path, kind: str, build: Callable[[Manifest], PyTree]) 
         raise CheckpointError(f"{folder}: {files}. The {kind} was changed or only half copied. Copy it again.")
     try:
         template = jax.eval_shape(lambda: build(content))
-    except (TypeError, KeyError) as error:
+    except (TypeError, KeyError, SpecError, CheckpointError) as error:
         raise CheckpointError(
             f"{folder}: its settings {content.settings} build no {kind} in this version ({error})."
         ) from error

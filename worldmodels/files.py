@@ -21,12 +21,25 @@ def write_aside(path: str | Path, content: bytes) -> None:
     """Put `content` at `path` in one step: after a kill at any moment either the old or the new file is whole."""
     path = Path(path)
     aside = path.with_name(f".{path.name}.aside")
-    with aside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
+    try:
+        with aside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except OSError:
+        aside.unlink(missing_ok=True)
+        raise
     sync(path.parent)
+
+
+def require_writable(folder: Path, error: type[WorldModelError] = CheckpointError) -> None:
+    """Raise `error` where nothing can be written into `folder`, or where it cannot be made."""
+    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise error(f"{folder}: {there} is a file. Choose another folder.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise error(f"{folder}: {there} cannot be written to. Choose another folder, or change its permissions.")
 
 
 def located(folder: str | Path) -> Path:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from worldmodels.errors import CheckpointError, DataError, WorldModelError
-from worldmodels.files import MANIFEST, beside, located, replace_folder, sole_writer, write_aside
+from worldmodels.files import MANIFEST, beside, located, replace_folder, require_writable, sole_writer, write_aside
 from worldmodels.spec import Spec
 
 FORMAT = 1
@@ -130,8 +130,9 @@ def describe(folder: str | Path) -> str:
 def check_replaceable(folder: str | Path, kind: str) -> None:
     """Raise unless `folder` is free, empty, or holds an older `kind` and nothing else: nobody's data are replaced by a model.
 
-    Call it early.
+    Raises too where it cannot be written. Call it early.
     """
+    require_writable(Path(folder).resolve().parent, _error(kind))
     present = located(folder)
     if not present.exists() or (present.is_dir() and not any(present.iterdir())):
         return

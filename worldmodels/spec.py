@@ -182,5 +182,7 @@ class Spec:
                 units=tuple((name, unit) for name, unit in data["units"]),
                 action_block=data.get("action_block", 1),
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except SpecError:
+            raise
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise SpecError(f"the manifest's spec cannot be read ({error!r}). Was it written by this version?") from error

@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple, get_args
 
@@ -40,7 +40,7 @@ class TrainingSettings:
     """How to train. Static under `jit`.
 
     Attributes:
-      batch: windows an update.
+      batch: windows an update; rounded up so that each member of an ensemble has as many.
       length: model steps predicted open loop in each window.
       learning_rate: peak of Adam's step size, reached after `warmup` updates.
       final_rate: share of it that is left at the end of each `advance`, falling linearly.
@@ -178,7 +178,9 @@ def advance(
     Where the representation collapses, `settings.on_collapse` decides between a `CollapseWarning` and a `CollapseError`.
     Updates whose gradients are not finite are skipped, with a `SkippedUpdateWarning`; `WorldModelError` where a whole chunk is.
     """
-    spec = state.model.spec
+    if updates < 1:
+        raise SpecError(f"updates={updates}: expected at least 1.")
+    spec, members = state.model.spec, state.model.settings.members
     given = getattr(episodes, "spec", spec)
     if given != spec:
         raise DataError(f"the episodes are of {given}, the model is for {spec}: train a model made from the data's own spec.")
@@ -187,8 +189,7 @@ def advance(
             f"the episodes of {spec.environment} have no actions, which a model with actions={state.model.settings.actions!r} needs: "
             "give episodes with actions, or learn by watching (actions='latent', sailplan train --action-free DATA --then LABELLED)."
         )
-    if settings.batch % state.model.settings.members:
-        raise SpecError(f"batch={settings.batch} for {state.model.settings.members} members: expected a multiple.")
+    settings = replace(settings, batch=-(-settings.batch // members) * members)
     if not len(episodes):
         raise DataError("there is no episode to train on: collect some first (`sailplan collect`).")
     unknown = sorted(set(settings.frozen) - set(_params(state.model)))

@@ -15,12 +15,13 @@ from typing import Any
 from worldmodels import manifest
 from worldmodels.data.episode import Episode
 from worldmodels.data.npz import decode, encode
-from worldmodels.errors import DataError
-from worldmodels.files import MANIFEST, release_lock, sole_writer, take_lock, write_aside
+from worldmodels.errors import DataError, SpecError
+from worldmodels.files import MANIFEST, located, release_lock, require_writable, sole_writer, take_lock, write_aside
 from worldmodels.spec import Spec
 
 KIND = "dataset"
 LOCK = ".lock"
+NOTED = {"decisions": int, "return": float | int | None, "seed": int}  # of each episode, in the manifest
 
 
 class Dataset(Sequence):
@@ -37,7 +38,7 @@ class Dataset(Sequence):
         self.folder = folder
         self.damaged: dict[str, str] = {}
         self._content = content
-        self._spec = content.spec
+        self._spec = _checked(folder, content)
         self._release: weakref.finalize | None = None
 
     @classmethod
@@ -49,6 +50,7 @@ class Dataset(Sequence):
         folder = Path(folder)
         if folder.exists() and not folder.is_dir():
             raise DataError(f"{folder}: it is a file. Choose a folder for the dataset.")
+        require_writable(folder, DataError)
         folder.mkdir(parents=True, exist_ok=True)
         with sole_writer(folder / LOCK, DataError):
             if (folder / MANIFEST).exists():
@@ -75,7 +77,10 @@ class Dataset(Sequence):
         try:
             if append:
                 dataset._begin_writing()
-            dataset._check(skip_damaged)
+            advice = (
+                "Copy it again, or choose another folder." if append else "Leave it out with skip_damaged=True (--skip-bad)."
+            )
+            dataset._check(None if skip_damaged else advice)
             if not append and not len(dataset):
                 raise DataError(f"{folder}: the dataset holds no usable episode. Collect some first (`sailplan collect`).")
         except DataError:
@@ -178,13 +183,14 @@ class Dataset(Sequence):
     def _files(self) -> list[Path]:
         return sorted(path for path in (self.folder / "episodes").glob("*.npz") if path.stem.isdigit())
 
-    def _check(self, skip_damaged: bool) -> None:
+    def _check(self, advice: str | None) -> None:
+        """Read every episode; without `advice` to give, a damaged one is left out."""
         for name in self._content.checksums:
             try:
                 self.read(name)
             except DataError as error:
-                if not skip_damaged:
-                    raise DataError(f"{error} Leave it out with skip_damaged=True (--skip-bad).") from error
+                if advice is not None:
+                    raise DataError(f"{error} {advice}") from error
                 self.damaged[name] = str(error)
         if self.damaged:
             reasons = " ".join(self.damaged.values())
@@ -227,6 +233,25 @@ class Dataset(Sequence):
         if sha256(content).hexdigest() != self._content.checksums[name]:
             raise DataError(f"{where}: damaged, its {len(content)} bytes do not match the manifest's checksum.")
         episode = decode(content, self.spec, where)
-        if name not in self._notes or self._notes[name]["decisions"] != len(episode):
-            raise DataError(f"{where}: it has {len(episode)} decisions, the manifest says {self._notes.get(name)}.")
+        if self._notes[name]["decisions"] != len(episode):
+            raise DataError(f"{where}: it has {len(episode)} decisions, the manifest says {self._notes[name]['decisions']}.")
         return episode
+
+
+def _checked(folder: Path, content: manifest.Manifest) -> Spec:
+    """The spec of a manifest; `DataError` where it cannot be read, or where an episode's length, return and seed are not noted."""
+    path, notes = located(folder) / MANIFEST, content.extra.get("episodes")
+    try:
+        spec = content.spec
+    except SpecError as error:
+        raise DataError(f"{path}: {error}") from error
+    if not isinstance(notes, dict):
+        raise DataError(f"{path}: the field 'episodes' is missing or of another type. Copy the folder again.")
+    for name in content.checksums:
+        if not (
+            isinstance(notes.get(name), dict) and all(isinstance(notes[name].get(key, ""), kind) for key, kind in NOTED.items())
+        ):
+            raise DataError(
+                f"{path}: episodes[{name}] is {notes.get(name)}: expected {', '.join(NOTED)}. Copy the folder again."
+            )
+    return spec

@@ -22,11 +22,14 @@ def diagnose(
 
     Args:
       horizon: steps predicted; less where the episodes are shorter.
-      windows: moments looked at.
-      futures: drawn from each, for a model with noise.
+      windows: moments looked at, two at least.
+      futures: drawn from each, two at least, for a model with noise.
 
     Raises `DataError` where the episodes are of another environment, or too short for a single step.
     """
+    for name, value, least in (("horizon", horizon, 1), ("windows", windows, 2), ("futures", futures, 2), ("seed", seed, 0)):
+        if value < least:
+            raise DataError(f"{name}={value}: expected at least {least}.")
     given = trials_for(model, episodes, horizon, windows, seed=seed)
     seen = look(model, given, futures=futures, seed=seed)
     return {

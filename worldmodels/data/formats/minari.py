@@ -14,7 +14,7 @@ from gymnasium import spaces
 from worldmodels.data.episode import Episode
 from worldmodels.data.formats.source import Reading, Source, episode_from_rows, guarded, require, source_of
 from worldmodels.errors import DataError
-from worldmodels.files import beside, replace_folder
+from worldmodels.files import beside, replace_folder, require_writable
 from worldmodels.spec import ContinuousAction, DiscreteAction, Spec
 
 METADATA = "metadata.json"
@@ -86,6 +86,7 @@ def write_minari(out: Path, spec: Spec, episodes: Iterable[Episode]) -> None:
 
     Episodes without costs get rewards of NaN. Set MINARI_DATASETS_PATH to `out`'s parent and load it by `out`'s name.
     """
+    require_writable(out.parent, DataError)
     if out.exists():
         raise DataError(f"{out}: something is there already. Choose another folder.")
     if not re.fullmatch(r"[-\w]+-v\d+", out.name):
