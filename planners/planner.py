@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from planners.errors import PlannerError, SettingError
 from planners.plan import Plan
 from planners.problem import Latent, Problem
 
@@ -61,6 +62,10 @@ def plan(
 
 @partial(jax.jit, static_argnums=0)
 def _plan(planner, problem, latent, state, elapsed, key):
+    if isinstance(planner, type) or not isinstance(planner, Planner):
+        raise SettingError(f"planner={planner!r}: expected a planner with its settings, such as planners.CEM(horizon=10).")
+    if problem is None:
+        raise PlannerError("problem=None: expected planners.Problem(dynamics, cost, actions).")
     problem.check(latent, planner.horizon)
     search = planner.begin(problem, latent, state, elapsed=elapsed, key=key)
     search = jax.lax.fori_loop(0, planner.iterations, lambda _, search: planner.improve(problem, search), search)

@@ -61,6 +61,10 @@ class SamplingSearch:
 def check(planner: Sampler, *, given: int, elites: int = 1) -> None:
     """`SettingError` unless counts are positive, elites are among the samples, and some are left beside the `given` plans."""
     require_counts(horizon=planner.horizon, iterations=planner.iterations, samples=planner.samples, elites=elites)
+    if not isinstance(planner.parameterisation, Parameterisation):
+        raise SettingError(
+            f"parameterisation={planner.parameterisation!r}: expected planners.PER_STEP or planners.Knots(number)."
+        )
     planner.parameterisation.count(planner.horizon)
     check_counts(planner.samples, elites, given, planner.proposals)
 

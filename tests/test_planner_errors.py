@@ -51,6 +51,7 @@ LATENT = jnp.zeros(1)
         (lambda: planners.CEM(5, proposals=-1), "proposals"),
         (lambda: planners.CEM(5, samples=64, elites=8, proposals=64), "samples=64"),
         (lambda: planners.CEM(5, parameterisation=planners.Knots(6)), "number=6"),
+        (lambda: planners.CEM(5, parameterisation=None), "parameterisation=None"),  # type: ignore[arg-type]
         (lambda: planners.Knots(0), "number"),
         (lambda: planners.Knots(3, "quartic"), "kind"),
         (lambda: planners.ICEM(5, keep=40, elites=32), "keep=40"),
@@ -183,6 +184,15 @@ def test_a_part_of_the_wrong_shape_is_named(problem, named):
     planner = planners.CEM(5, samples=16, elites=4)
     with pytest.raises(ProblemShapeError, match=named):
         planners.plan(planner, problem, LATENT, planner.init(problem), key=jax.random.key(0))
+
+
+@pytest.mark.parametrize(
+    ("planner", "problem", "named"),
+    [("cem", PROBLEM, "planner='cem'"), (planners.CEM, PROBLEM, "planner=<class"), (planners.CEM(5), None, "problem=None")],
+)
+def test_what_is_no_planner_or_no_problem_is_refused(planner, problem, named):
+    with pytest.raises(PlannerError, match=named):
+        planners.plan(planner, problem, LATENT, jnp.zeros((5, 1)), key=jax.random.key(0))
 
 
 def test_proposals_without_a_policy_are_refused():
