@@ -219,7 +219,7 @@ def check(model: Any, task: Any, observation: dict[str, Any], *, critic: Any = N
         raise CostError(f"the cost reads {error} but the model's readouts are {names}.") from error
     except Exception as error:  # whatever somebody's function raises
         raise CostError(
-            f"the cost raised {type(error).__name__}: {error}. Expected a function (readout, action, step) of one number."
+            f"the cost raised {type(error).__name__}: {str(error).rstrip('.')}. Expected a function (readout, action, step) of one number."
         ) from error
     for name, value in terms.items():
         if jnp.iscomplexobj(value):

@@ -133,6 +133,3 @@ def _check_goal(goal: Any) -> None:
 def _check_planner(planner: Any) -> None:
     if isinstance(planner, type) or not isinstance(planner, planners.Planner):
         raise ConfigurationError(f"planner={planner!r}: expected a planner such as planners.ICEM(horizon=20).")
-    for name in ("horizon", "iterations"):
-        if not _is_whole(getattr(planner, name)):
-            raise ConfigurationError(f"planner: {name}={getattr(planner, name)!r}: expected a whole number.")

@@ -253,7 +253,7 @@ WRONG_IN_FILES = [
     ({"cost": {"left": 1.0}, "planner": {"name": "cem"}}, "no field 'horizon', which cem needs"),
     ({"cost": {"left": 1.0}, "planner": {"name": "icme", "horizon": 5}}, "planner: planner 'icme' is not known"),
     ({"cost": {"left": 1.0}, "planner": {"name": "cem", "horizon": "far"}}, "planner: horizon='far': expected a whole number"),
-    ({"cost": {"left": 1.0}, "planner": {"name": "cem", "horizon": 0}}, "planner: horizon=0: expected at least 1"),
+    ({"cost": {"left": 1.0}, "planner": {"name": "cem", "horizon": 0}}, "planner: horizon=0: expected an integer, at least 1"),
     (
         {"cost": {"left": 1.0}, "planner": {"name": "cem", "horizon": 5, "spread": "wide"}},
         "planner: spread='wide': expected a nu",
@@ -292,9 +292,9 @@ def test_a_wrong_toml_file_names_itself(tmp_path, text):
     [
         (lambda: mpc.Configurator(true_model()), "at least one task"),
         (lambda: engine(west=task(cost={"lefd": 1.0})), "Did you mean left"),
-        (lambda: planners.CEM(horizon="far"), "horizon='far': expected at least 1"),
+        (lambda: planners.CEM(horizon="far"), "horizon='far': expected an integer, at least 1"),
         (lambda: task(cost={"left": 1.0}, planner=planners.CEM), "expected a planner such as"),
-        (lambda: task(cost={"left": 1.0}, planner=planners.CEM(horizon=2.5)), "horizon=2.5: expected a whole number"),
+        (lambda: task(cost={"left": 1.0}, planner=planners.CEM(horizon=2.5)), "horizon=2.5: expected an integer, at least 1"),
         (lambda: mpc.Configurator(true_model(), west=3), "task west=3: expected an mpc.Task"),
         (lambda: mpc.Configurator(true_model(), costs=[1], west=task(cost={"effort": 1.0})), r"costs=\[1\]: expected"),
         (lambda: with_own(left=3), r"costs\['left'\]=3: expected an mpc cost"),

@@ -169,7 +169,7 @@ def test_a_task_is_checked_on_the_level_that_pays_it():
     acting = agent(Stays(), cost=mpc.TimeToGoal(critic, {"position": jnp.zeros(1), "velocity": jnp.zeros(1)}))
     state = acting.reset(tiny.observation())
     assert state.search.courses[0].states.shape == (1, 7, 1)
-    with pytest.raises(TypeError, match="same shape"):
+    with pytest.raises(mpc.CostError, match="same shape"):
         costs.check(acting.model, acting.cost, tiny.observation())
     with mpc.Controller(acting, mpc.ControllerSettings(period=tiny.SPEC.seconds_per_step)) as made:
         made.warm_up(repeats=1)

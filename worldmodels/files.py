@@ -33,7 +33,7 @@ def write_aside(path: str | Path, content: bytes) -> None:
     sync(path.parent)
 
 
-def require_writable(folder: Path, error: type[WorldModelError] = CheckpointError) -> None:
+def require_writable(folder: Path, error: type[Exception] = CheckpointError) -> None:
     """Raise `error` where nothing can be written into `folder`, or where it cannot be made."""
     there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
     if not there.is_dir():
