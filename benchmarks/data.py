@@ -51,7 +51,7 @@ def verify(source: Positional[Path], observations: tuple[str, ...] = ()) -> None
     if not _is_ours(source):
         _describe(foreign)
     report = verify_source(foreign)
-    _list_bad(report)
+    _tell(report)
     if report.bad:
         raise worldmodels.DataError(f"{source}: {len(report.bad)} of {len(foreign)} episodes are bad.")
     console.print(f"all {report.episodes} episodes are good")
@@ -89,7 +89,7 @@ def convert_command(
     foreign = open_source(source, reading)
     _describe(foreign)
     report = convert(foreign, out, to, skip_bad=skip_bad)
-    _list_bad(report)
+    _tell(report)
     left = f"; left out, being bad: {len(report.bad)}" if report.bad else ""
     console.print(f"{out}: {report.episodes} of {len(foreign)} episodes, {report.decisions} decisions{left}", highlight=False)
 
@@ -129,6 +129,11 @@ def _describe(source: Source) -> None:
         console.print(f"  note: {note}", highlight=False)
 
 
-def _list_bad(report: Report) -> None:
+def _tell(report: Report) -> None:
     for reason in report.bad.values():
         console.print(Text.assemble(("bad:", "red"), f" {reason}"))
+    if 0 < report.paid < report.episodes:
+        console.print(
+            f"  note: only {report.paid} of {report.episodes} episodes have rewards; training asks for all or none.",
+            highlight=False,
+        )

@@ -208,6 +208,16 @@ def test_the_command_looks_converts_and_checks(tmp_path, monkeypatch, capsys):
     assert "000001.npz is damaged" in " ".join(capsys.readouterr().out.split())
 
 
+def test_rewards_in_some_episodes_only_are_noted(tmp_path, monkeypatch, capsys):
+    from tests.test_cli import run
+
+    monkeypatch.chdir(tmp_path)
+    foreign.edit(foreign.write_robomimic(tmp_path / "lift.hdf5", CAMERA), 1, rewards=None)
+    for options in (("verify", "lift.hdf5"), ("convert", "lift.hdf5", "--out", "own")):
+        assert run("data", *options, monkeypatch=monkeypatch) == 0
+        assert "only 2 of 3 episodes have rewards" in capsys.readouterr().out
+
+
 def test_a_field_in_brackets_is_printed_as_it_is(tmp_path, monkeypatch, capsys):
     from tests.test_cli import run
 

@@ -22,10 +22,11 @@ HDF5 = (".hdf5", ".h5", ".hdf")
 
 @dataclass
 class Report:
-    """What was read: how many episodes and decisions, and what is wrong with each that was left out, by its name."""
+    """What was read: how many episodes and decisions, how many with rewards, and what is wrong with each left out, by its name."""
 
     episodes: int = 0
     decisions: int = 0
+    paid: int = 0
     bad: dict[str, str] = field(default_factory=dict)
 
 
@@ -99,6 +100,7 @@ def _good(source: Source, report: Report, skip_bad: bool, progress: Callable[[in
             report.bad[name] = str(error)
             continue
         report.episodes, report.decisions = report.episodes + 1, report.decisions + len(episode)
+        report.paid += episode.costs is not None
         if progress is not None:
             progress(index + 1, len(source))
         yield episode
