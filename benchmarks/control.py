@@ -19,6 +19,8 @@ import planners
 from benchmarks import results
 from benchmarks.control_plot import plot_control
 from benchmarks.learn import HELD_OUT, evaluations
+from benchmarks.provenance import machine
+from benchmarks.table_text import group_by_accelerator
 from mpc.learning import Run, RunSettings
 from mpc.learning import learn as learn_in
 from mpc.learning.run import begun
@@ -60,8 +62,6 @@ def bench_control(tasks: Sequence[str], seeds: Sequence[int], frames: int, *, to
         running = [process for process in running if process.poll() is None]
         while wanted and len(running) < together:
             task, seed = wanted.pop(0)
-            if not missing(task, seed, frames):
-                continue
             busy = {process.core for process in running}  # type: ignore[attr-defined]
             core = next(core for core in cores if core not in busy)
             running.append(start(task, seed, frames, core))
@@ -93,8 +93,8 @@ def name_of(task: str, seed: int) -> str:
 
 
 def missing(task: str, seed: int, frames: int) -> list[int]:
-    """The evaluations of a run that no line holds yet."""
-    lines = results.read_lines(RESULTS)
+    """The evaluations of a run that no line of this accelerator, or of none, holds yet."""
+    lines = group_by_accelerator(results.read_lines(RESULTS)).get(str(machine()["accelerator"] or ""), [])
     known = {line["frames"] for line in lines if (line["task"], line["seed"], line["method"]) == (task, seed, "planner")}
     return [at for at in (*FRAMES, frames) if at <= frames and at not in known]
 
@@ -104,6 +104,9 @@ def run_task(task: str, seed: int, frames: int) -> None:
 
     Minutes are those that its one core worked for the run, which are the wall's where nothing else wants the core.
     """
+    if not missing(task, seed, frames):
+        console.print(f"{task}, seed {seed}: measured already", highlight=False)
+        return
     settings = RunSettings()
     folder, environment = RUNS / name_of(task, seed), mpc.make(task, action_repeat=ACTION_REPEAT)
     unseen = environment.copy()

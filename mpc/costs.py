@@ -203,8 +203,8 @@ def check(model: Any, task: Any, observation: dict[str, Any], *, critic: Any = N
             "train it on data with rewards, or say what to do with mpc.cost(function) or mpc.goal(observation)."
         )
     running = partial(task.running, model, action=no_action(model), step=jnp.zeros((), jnp.int32))
+    latent = model.start(observation)
     try:
-        latent = model.start(observation)
         jax.eval_shape(running, latent)
         terms = running(latent)
     except (MPCError, WorldModelError):
@@ -215,7 +215,7 @@ def check(model: Any, task: Any, observation: dict[str, Any], *, critic: Any = N
             "use jax.numpy, and jnp.where(condition, a, b) in place of if."
         ) from error
     except KeyError as error:
-        names = sorted(jax.eval_shape(lambda: model.readout(model.start(observation))))
+        names = sorted(jax.eval_shape(model.readout, latent))
         raise CostError(f"the cost reads {error} but the model's readouts are {names}.") from error
     except Exception as error:  # whatever somebody's function raises
         raise CostError(

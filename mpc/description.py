@@ -12,6 +12,7 @@ import numpy as np
 
 import planners
 from mpc.errors import ConfigurationError
+from planners.errors import is_whole
 from planners.names import planner_class, planner_named
 
 MODES = ("plan", "react", "mixed")
@@ -95,7 +96,7 @@ def _planner_of(given: Any) -> planners.Planner:
             if each.name not in settings:
                 if each.default is MISSING and each.default_factory is MISSING:
                     raise ConfigurationError(f"[planner] has no field {each.name!r}, which {given['name']} needs.")
-            elif each.type is int and not _is_whole(settings[each.name]):
+            elif each.type is int and not is_whole(settings[each.name]):
                 raise ConfigurationError(f"planner: {each.name}={settings[each.name]!r}: expected a whole number.")
             elif each.type is float and not _is_number(settings[each.name]):
                 raise ConfigurationError(f"planner: {each.name}={settings[each.name]!r}: expected a number.")
@@ -107,10 +108,6 @@ def _planner_of(given: Any) -> planners.Planner:
 def _is_number(value: Any) -> bool:
     value = value.item() if hasattr(value, "dtype") and value.shape == () else value
     return isinstance(value, int | float | np.number) and not isinstance(value, bool) and bool(np.isfinite(value))
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def _check_weight(name: str, value: Any) -> None:

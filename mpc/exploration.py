@@ -120,8 +120,8 @@ def explore(
     """
     settings, folder, spec = settings or ExplorationSettings(), Path(folder), environment.spec
     require_positive(frames=frames)
-    if not 0 <= seed < 40_000:
-        raise LearningError(f"seed={seed}: expected an integer from 0 to 39999.")
+    if not 0 <= seed < 2**32:
+        raise LearningError(f"seed={seed}: expected an integer from 0 to 2³²−1.")
     if folder.exists() and any(folder.iterdir()):
         raise LearningError(f"{folder} holds something already. Choose another folder.")
     sizes = {"latent": settings.latent, "hidden": settings.hidden, "members": settings.members}
@@ -131,7 +131,7 @@ def explore(
             number, seeding = len(memory), memory.frames < settings.seed_frames
             agent = PinkAgent(spec) if seeding else _agent(state.model, settings)
             left = min(settings.episode_frames, frames - memory.frames)
-            episode = _watched(environment, agent, seed * 100_000 + number, -(-left // spec.action_repeat))
+            episode = _watched(environment, agent, seed * 100_000 % 2**31 + number, -(-left // spec.action_repeat))
             novelty = float("nan") if seeding else relative_error(state.model, episode)
             memory.append(episode)
             if memory.frames >= settings.seed_frames or memory.frames >= frames:
@@ -146,9 +146,9 @@ def explore(
             if progress is not None:
                 progress(report)
         falling, key = replace(settings.training, final_rate=0.1), jax.random.fold_in(jax.random.key(seed), len(memory))
-        updates = round(settings.closing * memory.decisions)
-        state = worldmodels.advance(state, memory, falling, updates=updates, key=key, chunk=CHUNK)
-        worldmodels.save(state.model, folder / "model")
+        if updates := round(settings.closing * memory.decisions):
+            state = worldmodels.advance(state, memory, falling, updates=updates, key=key, chunk=CHUNK)
+            worldmodels.save(state.model, folder / "model")
     return state.model
 
 

@@ -73,8 +73,8 @@ class TreeSearch:
     rollout: bool = True
 
     def __post_init__(self):
-        require_counts(horizon=self.horizon, iterations=self.iterations, simulations=self.simulations)
-        require_counts(candidates=self.candidates)
+        counts = {"horizon": self.horizon, "iterations": self.iterations, "simulations": self.simulations}
+        require_counts(**counts, candidates=self.candidates)
         if self.candidates < 2:
             raise SettingError(f"candidates={self.candidates}: expected at least 2 actions to choose from.")
         if self.simulations % self.iterations:

@@ -60,13 +60,18 @@ def restore(folder: str | Path, kind: str, build: Callable[[Manifest], PyTree]) 
     Args:
       build: makes a tree of the same structure from the manifest's settings and spec; it is only traced, never run.
 
-    Raises `CheckpointError` for what `manifest.read` raises on, for damaged or missing files, and for arrays that do not fit.
+    Raises `CheckpointError` for what `manifest.read` raises on, for damaged or missing files, and for arrays that do not fit;
+    `SpecError` for a spec that cannot be.
     """
     content = manifest.read(folder, kind)
     wrong = manifest.verify(folder, content)
     if wrong:
         files = ", ".join(f"{name} is {what}" for name, what in wrong.items())
         raise CheckpointError(f"{folder}: {files}. The {kind} was changed or only half copied. Copy it again.")
+    try:
+        _ = content.spec
+    except SpecError as error:
+        raise SpecError(f"{folder}: {error}") from error
     try:
         template = jax.eval_shape(lambda: build(content))
     except (TypeError, KeyError, SpecError, CheckpointError) as error:

@@ -78,7 +78,7 @@ class Outcome(NamedTuple):
 
 
 def decide(
-    mind: Mind, memory: Memory, observation: Any, time: float, given: Circumstances, number: int, generation: int
+    mind: Mind, memory: Memory, observation: Any, time: Any, given: Circumstances, number: int, generation: int
 ) -> Outcome:
     """Perceive, plan, and fall down the ladder where something fails. Where deciding itself fails, nothing is believed."""
     try:

@@ -17,7 +17,7 @@ from mpc.controller.configuring import Configuration
 from mpc.controller.deciding import Arrival, Mind, Outcome, decide
 from mpc.controller.observations import Seen
 from mpc.controller.recorder import cost_kind, weights_checksum
-from mpc.controller.robot import Course, Memory, Rules, seconds
+from mpc.controller.robot import Course, Memory, Rules
 from mpc.controller.searching import Request, Searched, Searcher
 from mpc.controller.settings import ControllerSettings, Patience, Rung
 from mpc.errors import LogError
@@ -125,7 +125,7 @@ class Log:
             events["safe"] = tuple(events["safe"])
         observation = _as_given(record["observation"])
         given = Replayed(mind, self.searcher, events)
-        outcome = decide(mind, before, observation, seconds(record["time"]), given, record["number"], 0)
+        outcome = decide(mind, before, observation, record["time"], given, record["number"], 0)
         action = self.rules.limited(outcome.memory, outcome.action)
         recorded = record["action"]
         identical = (
