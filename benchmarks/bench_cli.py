@@ -62,7 +62,7 @@ def bench_planners(
         tasks: analytic problems and dm_control tasks; all if not given.
         methods: planners by their names in lower case; all if not given.
         models: some of analytic, simulator and jepa; all if not given.
-        budgets: trajectories a decision, as in benchmarks/planner_bench.py; all if not given.
+        budgets: trajectories a decision, some of those in benchmarks/planner_cells.py; all if not given.
         seeds: keys or episodes that a cell averages over.
         resume: leave out cells measured over as many seeds before, and use the models trained before.
         retimed: measure no cell, only the decision times of those measured before, in turn.

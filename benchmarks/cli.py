@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 from rich.console import Console
@@ -14,6 +14,7 @@ import mpc
 import worldmodels
 from benchmarks import doctor as doctor_page
 from benchmarks import plots, report, results, tables
+from benchmarks.agents import load_acting
 from benchmarks.bench_cli import bench
 from benchmarks.data import data
 from benchmarks.demo import demo
@@ -49,8 +50,8 @@ def collect(
     frames: int,
     out: Path,
     policy: str = "random",
-    planner: str = "icem",
-    horizon: int = 20,
+    planner: str | None = None,
+    horizon: int | None = None,
     noise: float = 0.3,
     action_repeat: int = 1,
     copies: int = 1,
@@ -63,8 +64,8 @@ def collect(
         frames: environment steps in the whole dataset, before action repeat.
         out: the dataset's folder.
         policy: random, pink, or the folder of a model or policy.
-        planner: the planner that acts where --policy is a model.
-        horizon: actions in its plans.
+        planner: cem, icem, gradient, … where --policy is a model; if not given, a learned agent's own, icem for others.
+        horizon: actions in its plans; if not given, that planner's own, or 20.
         noise: standard deviation of the exploration noise on normalised actions.
         action_repeat: environment steps a decision lasts.
         copies: environments stepped side by side.
@@ -74,7 +75,7 @@ def collect(
         made = mpc.make(environment, action_repeat=action_repeat)
         agent = mpc.RandomAgent(made.spec) if policy == "random" else mpc.PinkAgent(made.spec)
     else:
-        agent = mpc.load_agent(Path(policy), planner_named(planner, horizon=horizon), exploration=noise)
+        agent = load_acting(Path(policy), planner, horizon=horizon, exploration=noise)
         action_repeat = agent.model.spec.action_repeat
         made = mpc.make(environment, action_repeat=action_repeat)
     with Bar("collect", "frames") as bar:
@@ -84,8 +85,8 @@ def collect(
 
 def evaluate(
     model: Positional[Path],
-    planner: str = "icem",
-    horizon: int = 20,
+    planner: str | None = None,
+    horizon: int | None = None,
     samples: int | None = None,
     episodes: int = 10,
     seed: int = 100,
@@ -95,15 +96,14 @@ def evaluate(
 
     Args:
         model: the folder of a model or a policy.
-        planner: cem, icem, gradient, …; ignored for a policy.
-        horizon: actions in a plan.
+        planner: cem, icem, gradient, …; ignored for a policy. If not given, a learned agent's own, icem for other models.
+        horizon: actions in a plan; if not given, that planner's own, or 20.
         samples: candidates an iteration, for planners that sample.
         episodes: how many, with seeds counting up from --seed.
         seed: of the first episode.
         json_file: write the figures there too.
     """
-    settings: dict[str, Any] = {"horizon": horizon} | ({} if samples is None else {"samples": samples})
-    agent = mpc.load_agent(model, planner_named(planner, **settings))
+    agent = load_acting(model, planner, horizon=horizon, samples=samples)
     spec = agent.model.spec
     result = mpc.evaluate(mpc.make_for(spec), agent, episodes=episodes, seed=seed)
     summary = {"task": spec.environment, **result.summary()}

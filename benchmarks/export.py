@@ -6,8 +6,8 @@ import tyro
 from rich.console import Console
 
 import mpc
+from benchmarks.agents import load_acting
 from mpc.export import Format
-from planners.names import planner_named
 from worldmodels import manifest
 
 console = Console(markup=False)
@@ -17,8 +17,8 @@ def export(
     source: tyro.conf.Positional[Path],
     out: Path,
     format: Format = "onnx",
-    planner: str = "cem",
-    horizon: int = 20,
+    planner: str | None = None,
+    horizon: int | None = None,
 ) -> None:
     """Write a policy as ONNX, or a policy or a planner as StableHLO, with normalisation, limits and units inside.
 
@@ -26,8 +26,8 @@ def export(
         source: the folder of a policy; of a model or agent to export a planner.
         out: the export's folder; an older export there is replaced once the new one is complete.
         format: onnx (policies) or stablehlo.
-        planner: cem, icem, gradient, …; ignored for a policy.
-        horizon: actions in its plans.
+        planner: cem, icem, gradient, …; ignored for a policy. If not given, a learned agent's own, icem for other models.
+        horizon: actions in its plans; if not given, that planner's own, or 20.
     """
-    mpc.export(mpc.load_agent(source, planner_named(planner, horizon=horizon)), out, format)
+    mpc.export(load_acting(source, planner, horizon=horizon), out, format)
     console.print(f"{out}: {manifest.describe(out)}", highlight=False)

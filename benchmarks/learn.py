@@ -102,5 +102,5 @@ def learn(
         evaluate(run)
     console.print(
         f"{out}: the agent is in {out / 'agent'}, sailplan evaluate {out / 'agent'} plays it; "
-        f"its policy is in {out / 'policy'}, sailplan export {out / 'policy'} ships it"
+        f"its policy is in {out / 'policy'}, sailplan export {out / 'policy'} --out FOLDER ships it"
     )

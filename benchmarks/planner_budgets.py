@@ -115,7 +115,7 @@ RECIPES = {
         discrete=True,
     ),
 }
-"""Every exported planner by its name in lower case; a new one joins by one entry."""
+"""Planners by their names in lower case; a new one is compared once it has its entry."""
 
 
 def recipe(method: str) -> Recipe:
@@ -151,5 +151,5 @@ def obstacle_to(method: str, problem: planners.Problem) -> str | None:
 
 
 def methods() -> list[str]:
-    """Every exported planner that can be compared; each must have its recipe."""
-    return [name for name in planner_classes() if recipe(name)]
+    """Every exported planner that has its recipe."""
+    return [name for name in planner_classes() if name in RECIPES]

@@ -170,7 +170,9 @@ def planners_short(lines: Lines) -> str:
             row.append(plus_minus(cell, reached))
         rows.append(row)
     headings = ["Planner", *(f"{task}, {model}" for model, task in columns)]
-    work = ", ".join(f"{count} on the {model} problems" for model, count in EQUAL_WORK.items())
+    work = ", ".join(
+        f"{count} on the {model} problems" for model, count in EQUAL_WORK.items() if model in {model for model, _ in columns}
+    )
     note = "Cost above the optimum of one cold plan on analytic problems (lower is better), return of whole episodes elsewhere"
     return f"{markdown(headings, rows)}\n\n*{note}. Trajectories a decision: {work}.*{provenance(chosen)}"
 

@@ -34,7 +34,7 @@ class Parts:
       hidden: width of encoder and predictor.
       predictor: residual, gated or transformer.
       memory: none, stack or recurrent: for worlds that one observation does not show whole.
-      history: observations in a stack, or training steps that a recurrent memory has to settle.
+      history: observations that a memory reads, the newest among them.
       noise: none, gaussian, sparse or quantised: a latent variable for what cannot be known; gaussian with --action-free.
       noise_size: its components, or codes.
       members: of an ensemble of predictors.

@@ -11,14 +11,15 @@ import tyro
 from rich.console import Console
 
 import mpc
+from benchmarks.agents import load_acting
 from benchmarks.scene import Scene, predicted_path, push
 from mpc import costs
 from mpc.agent import PlanningAgent
-from planners.names import planner_named
 from worldmodels import manifest
 
 LOOPBACK = "127.0.0.1"
 PLANNERS = ("cem", "icem", "mppi", "gradient")
+OWN = "its own"
 KEPT = 200  # decisions in the timing plot
 PLAN, REACT = "Mode-2: plan", "Mode-1: policy"
 LEARNED, GOAL = "the learned cost", "a goal"
@@ -32,7 +33,9 @@ class ViewError(mpc.MPCError):
 class View:
     """One environment, one controller, one page. `run` steps them in real time; the page changes what comes next."""
 
-    def __init__(self, folder: Path, *, planner: str = "cem", horizon: int = 10, port: int = 8080, seed: int = 0):
+    def __init__(
+        self, folder: Path, *, planner: str | None = None, horizon: int | None = None, port: int = 8080, seed: int = 0
+    ):
         try:
             import viser  # noqa: PLC0415
             from viser import uplot  # noqa: PLC0415
@@ -47,14 +50,14 @@ class View:
         if physics is None:
             raise ViewError(f"{spec.environment} does not run on MuJoCo: there is no robot to draw.")
         self.spec, self.random = spec, np.random.default_rng(seed)
-        self.controller = self._controller(planner)
+        self.controller = self._controller(planner or OWN)
         self.server = viser.ViserServer(host=LOOPBACK, port=port, label=f"Sailplan: {spec.environment}", verbose=False)
         self.scene = Scene(self.server, physics[0])
         self.milliseconds: deque[float] = deque([0.0] * KEPT, maxlen=KEPT)
         self.ticks, self.returned, self.stopped = 0, 0.0, False  # `stopped` ends `run`
         self._wanted: dict[str, Any] = {}  # what the page asked for, done between decisions
         self._sliders: list[Any] = []
-        self._build(planner)
+        self._build(planner or OWN)
 
     @property
     def address(self) -> str:
@@ -106,7 +109,7 @@ class View:
         self.server.stop()
 
     def _controller(self, planner: str) -> mpc.Controller:
-        agent = mpc.load_agent(self.folder, planner_named(planner, horizon=self.horizon))
+        agent = load_acting(self.folder, None if planner == OWN else planner, horizon=self.horizon)
         if not isinstance(agent, PlanningAgent):
             raise ViewError(f"{self.folder} holds a policy alone: give a model, or RUN/agent of `sailplan learn`.")
         made = mpc.Controller(agent, mpc.ControllerSettings(period=self.spec.seconds_per_step))
@@ -124,7 +127,7 @@ class View:
         modes = [PLAN, REACT] if self.controller.reflex is not None else [PLAN]
         mode = gui.add_dropdown("mode", modes, initial_value=PLAN)
         mode.on_update(lambda _: setattr(self.controller, "plans", mode.value == PLAN))
-        chosen = gui.add_dropdown("planner", sorted({*PLANNERS, planner}), initial_value=planner)
+        chosen = gui.add_dropdown("planner", sorted({OWN, *PLANNERS, planner}), initial_value=planner)
         chosen.on_update(lambda _: wants.update(planner=chosen.value))
         self.after = gui.add_dropdown("driven by", [LEARNED, GOAL], initial_value=LEARNED)
         self.after.on_update(lambda _: wants.update(cost=self.after.value))
@@ -212,14 +215,18 @@ def _elements(name: str, value: Any) -> list[tuple[str, float]]:
 
 
 def view(
-    model: tyro.conf.Positional[Path], planner: str = "cem", horizon: int = 10, port: int = 8080, seconds: float = float("inf")
+    model: tyro.conf.Positional[Path],
+    planner: str | None = None,
+    horizon: int | None = None,
+    port: int = 8080,
+    seconds: float = float("inf"),
 ) -> None:
     """Watch a model or agent drive its robot, in a browser on this machine, and change what it is after.
 
     Args:
         model: the folder of a model, or RUN/agent of `sailplan learn`.
-        planner: cem, icem, gradient, …; another one can be chosen on the page.
-        horizon: actions in a plan.
+        planner: cem, icem, gradient, …, or if not given a learned agent's own; another one can be chosen on the page.
+        horizon: actions in a plan; if not given, that planner's own, or 20.
         port: of the page; the next free one is taken where it is in use.
         seconds: how long to run.
     """

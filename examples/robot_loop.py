@@ -20,7 +20,6 @@ def main(folder: str, seconds: float = 10.0, log: str | None = None, planner: pl
     """Drive the robot for so long; what the controller counted: decisions by rung, faults by name."""
     spec = manifest.read(folder).spec
     robot, period = mpc.make_for(spec), spec.seconds_per_step
-    planner = planner or planners.CEM(horizon=3, samples=128, iterations=4, elites=16, proposals=16)
     half_range = [(high - low) / 2 for low, high in zip(spec.action.low, spec.action.high, strict=True)]  # type: ignore[union-attr]
     settings = mpc.ControllerSettings(period=period, deadline=period, rate=tuple(half_range), safe="hold")
     with mpc.Controller.load(folder, planner, settings, record=log) as controller:

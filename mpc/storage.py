@@ -10,9 +10,10 @@ from mpc.agent import PlanningAgent
 from mpc.costs import LearnedCost
 from mpc.critic import Critic
 from mpc.hierarchy import HierarchicalAgent, load_hierarchy
-from mpc.learning.storage import load_learned, planning_agent
+from mpc.learning.storage import acting_planner, load_learned, planning_agent
 from mpc.policy import Policy, PolicyAgent
 from worldmodels import checkpoint, manifest
+from worldmodels.spec import DiscreteAction
 
 
 def save_policy(agent: PolicyAgent, folder: str | Path) -> None:
@@ -48,12 +49,14 @@ def load_critic(folder: str | Path) -> Critic:
 
 
 def load_agent(
-    folder: str | Path, planner: planners.Planner, *, cost: Any = None, exploration: float = 0.3
+    folder: str | Path, planner: planners.Planner | None = None, *, cost: Any = None, exploration: float = 0.3
 ) -> PlanningAgent | PolicyAgent:
     """Whoever acts from `folder`: a policy by itself, a model under `planner` (by its learned cost unless `cost` is given).
 
-    A learned agent brings critic and policy of its own, which judge and seed the plans. A hierarchy is planned on at all its levels, by
-    an `mpc.HierarchicalPlanner`; its distances in time say by how much a subgoal is missed.
+    Without a planner a learned agent plans as it did while it learned, any other model by iCEM 20 steps ahead (categorical CEM where
+    actions are discrete). A learned agent brings a critic that judges the plans, and a policy that seeds them where the planner has
+    `proposals`. A hierarchy is planned on at all its levels, by an `mpc.HierarchicalPlanner`; its distances in time say by how much a
+    subgoal is missed.
     """
     content = manifest.read(folder)
     if content.kind == "policy":
@@ -61,11 +64,14 @@ def load_agent(
     if content.kind == "agent":
         learner, _ = load_learned(folder)
         progress = content.extra["progress"]
-        agent = planning_agent(learner, planner, progress["discount"], ends=progress["ends"])
+        agent = planning_agent(learner, planner or acting_planner(content), progress["discount"], ends=progress["ends"])
         return agent if cost is None else replace(agent, cost=cost, critic=None)
     if content.kind == "hierarchy":
         model, upper, distances = load_hierarchy(folder)
-        return HierarchicalAgent(
-            model, cost or LearnedCost(), planner, exploration=exploration, upper=upper, distances=distances[1:]
-        )
-    return PlanningAgent(worldmodels.load(folder), cost or LearnedCost(), planner, exploration=exploration)
+        beside: dict[str, Any] = {"upper": upper, "distances": distances[1:], "exploration": exploration}
+        return HierarchicalAgent(model, cost or LearnedCost(), planner, **beside)  # type: ignore[arg-type]  # refuses None
+    model = worldmodels.load(folder)
+    if planner is None:
+        usual = planners.CategoricalCEM if isinstance(model.spec.action, DiscreteAction) else planners.ICEM
+        planner = usual(horizon=20)
+    return PlanningAgent(model, cost or LearnedCost(), planner, exploration=exploration)

@@ -4,11 +4,16 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
+import planners
 import worldmodels
 from benchmarks import cli
+from benchmarks.agents import load_acting
+from mpc.learning import LearnerSettings, RunSettings, new_learner
+from mpc.learning.storage import save_learned
 from planners import PlannerError, SettingError
 from planners.names import planner_classes, planner_named
 from tests import foreign, tiny
@@ -100,6 +105,20 @@ def test_help_names_every_command():
     ).stdout
     for command in ("collect", "train", "evaluate", "distil", "demo", "data", "readme", "doctor"):
         assert command in shown
+
+
+@pytest.mark.parametrize(("spec", "usual"), [(tiny.SPEC, planners.ICEM), (tiny.DISCRETE, planners.CategoricalCEM)])
+def test_what_is_not_said_of_the_planner_is_the_models_own(spec, usual, tmp_path):
+    worldmodels.save(worldmodels.JEPA(spec, latent=8, hidden=4, head=4, expander=4), tmp_path / "model")
+    assert load_acting(tmp_path / "model").planner == usual(horizon=20)
+    assert load_acting(tmp_path / "model", samples=64, horizon=None).planner == usual(horizon=20, samples=64)
+    assert load_acting(tmp_path / "model", "mppi", horizon=5).planner == planners.MPPI(horizon=5)
+    settings = LearnerSettings(latent=8, hidden=16)
+    run = {"seed": 0, "horizon": 4, "samples": 32, "iterations": 2, "proposals": 4, "spread": 0.3}
+    save_learned(new_learner(spec, settings), settings, tmp_path / "agent", discount=0.99, ends=False, run=run)
+    acting = RunSettings(horizon=4, samples=32, iterations=2, proposals=4, spread=0.3).planner(spec)
+    assert load_acting(tmp_path / "agent").planner == acting
+    assert load_acting(tmp_path / "agent", horizon=6).planner == replace(acting, horizon=6)
 
 
 @pytest.mark.slow

@@ -219,7 +219,8 @@ def test_learning_runs_on_boxes_and_on_integers_and_what_it_wrote_acts(environme
     run = learn(made, tmp_path / "run", frames=260, settings=RUN)
     assert run.frames == 260
     assert int(run.learner.updates) >= 100
-    agent = mpc.load_agent(tmp_path / "run" / "agent", RUN.planner(made.spec))
+    agent = mpc.load_agent(tmp_path / "run" / "agent")
+    assert agent.planner == RUN.planner(made.spec)
     observation = made.reset(0)
     decision, _ = agent.act(agent.reset(observation), observation, key=jax.random.key(0))
     made.spec.check_action(np.asarray(decision.action))

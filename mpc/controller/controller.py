@@ -106,7 +106,7 @@ class Controller(Configuration):
     def load(
         cls,
         folder: str | Path,
-        planner: planners.Planner,
+        planner: planners.Planner | None,
         settings: ControllerSettings,
         *,
         cost: Any = None,
@@ -114,7 +114,7 @@ class Controller(Configuration):
     ):
         """A controller of the agent, model or policy in `folder`; typed errors for what is damaged or of another version.
 
-        `record` is the folder of a flight recorder's log, which must not exist yet.
+        Without a planner it plans as `mpc.load_agent` says: a learned agent as it did while it learned. `record` is the folder of a flight recorder's log, which must not exist yet.
         """
         agent = load_agent(folder, planner, cost=cost)
         if record is None:

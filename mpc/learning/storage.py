@@ -1,6 +1,6 @@
 """Learned agents and half-finished runs on disk."""
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,7 @@ import planners
 from mpc.agent import PlanningAgent
 from mpc.costs import LearnedCost
 from mpc.learning.learner import Learner, new_learner
-from mpc.learning.settings import LearnerSettings
+from mpc.learning.settings import LearnerSettings, RunSettings
 from worldmodels import checkpoint
 from worldmodels.manifest import Manifest
 
@@ -27,6 +27,14 @@ def load_learned(folder: str | Path) -> tuple[Learner, LearnerSettings]:
         return new_learner(content.spec, kept[-1])
 
     return checkpoint.restore(folder, "agent", build), kept[-1]
+
+
+def acting_planner(content: Manifest) -> planners.Planner:
+    """The planner by which the run that wrote an agent's folder acts."""
+    run = content.extra["progress"].get("run", {})
+    return RunSettings(**{field.name: run[field.name] for field in fields(RunSettings) if field.name in run}).planner(
+        content.spec
+    )
 
 
 def planning_agent(learner: Learner, planner: planners.Planner, discount: float, *, ends: bool) -> PlanningAgent:
