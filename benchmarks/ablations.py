@@ -16,7 +16,7 @@ from rich.console import Console
 import mpc
 from benchmarks import results
 from benchmarks.control import ACTION_REPEAT, EPISODES, identifier
-from benchmarks.learn import HELD_OUT
+from mpc.evaluation import HELD_OUT
 from mpc.learning import LearnerSettings, Run, RunSettings
 
 RESULTS = results.RESULTS / "ablations.jsonl"
@@ -95,9 +95,7 @@ def measure(task: str, method: str, seed: int, frames: int) -> dict[str, Any]:
     began = time.process_time()
     run = variant.run.begin(made, folder, variant.settings, seed=seed)
     while run.learned < len(run.episodes) or run.frames < frames:
-        while run.due() is None and run.frames < frames:
-            run.act(frames)
-        run.learn()
+        run.round(frames)
     minutes = (time.process_time() - began) / 60
     played = mpc.evaluate(unseen, run.planning_agent(), episodes=EPISODES, seed=HELD_OUT)
     return {**played.summary(), "returns": played.returns.round(2).tolist(), "minutes": round(minutes, 2)}

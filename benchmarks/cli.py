@@ -27,6 +27,7 @@ from benchmarks.replay import replay
 from benchmarks.solve import solve
 from benchmarks.train import train
 from benchmarks.view import view
+from mpc.evaluation import HELD_OUT
 from planners import PlannerError
 from planners.names import planner_named
 from worldmodels import manifest
@@ -89,7 +90,7 @@ def evaluate(
     horizon: int | None = None,
     samples: int | None = None,
     episodes: int = 10,
-    seed: int = 100,
+    seed: int = HELD_OUT,
     json_file: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
 ) -> None:
     """Mean return and decision latency of a model under a planner, or of a policy, on unseen seeds.

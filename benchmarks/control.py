@@ -18,17 +18,21 @@ import mpc
 import planners
 from benchmarks import results
 from benchmarks.control_plot import plot_control
-from benchmarks.learn import HELD_OUT, evaluations
+from benchmarks.learn import evaluations
 from benchmarks.provenance import machine
 from benchmarks.table_text import group_by_accelerator
+from mpc.evaluation import HELD_OUT
 from mpc.learning import Run, RunSettings
 from mpc.learning import learn as learn_in
 from mpc.learning.run import begun
+from worldmodels.files import write_aside
 
 RESULTS = results.RESULTS / "control.jsonl"
 RUNS = Path("runs/control")
 ACTION_REPEAT = 2
 EPISODES = 10
+LAST = "planner"  # recorded after the others: a milestone without it is not done
+LATE = 2_500  # frames after a milestone, by which it is passed in a round at most
 FRAMES = (10_000, 25_000, 50_000, 100_000)
 TASKS = (
     "pendulum-swingup",
@@ -56,17 +60,22 @@ def identifier(task: str) -> str:
 def bench_control(tasks: Sequence[str], seeds: Sequence[int], frames: int, *, together: int = 1) -> list[dict[str, Any]]:
     """Every missing run, `together` at a time on one core each, then random's row; the lines of all of them."""
     wanted = [(identifier(task), seed) for seed in seeds for task in tasks or TASKS]
-    running: list[subprocess.Popen] = []
-    cores = sorted(os.sched_getaffinity(0))
+    running: dict[int, tuple[str, subprocess.Popen]] = {}  # by core
+    cores = sorted(os.sched_getaffinity(0))[:together]
+    failed = []
     while wanted or running:
-        running = [process for process in running if process.poll() is None]
-        while wanted and len(running) < together:
-            task, seed = wanted.pop(0)
-            busy = {process.core for process in running}  # type: ignore[attr-defined]
-            core = next(core for core in cores if core not in busy)
-            running.append(start(task, seed, frames, core))
-            console.print(f"{task}, seed {seed}: to {frames} frames on core {core}", highlight=False)
+        for core, (name, process) in list(running.items()):
+            if process.poll() is not None:
+                del running[core]
+                failed += [f"{RUNS / name}.log"] if process.returncode else []
+        for core in set(cores) - set(running):
+            if wanted:
+                task, seed = wanted.pop(0)
+                running[core] = name_of(task, seed), start(task, seed, frames, core)
+                console.print(f"{task}, seed {seed}: to {frames} frames on core {core}", highlight=False)
         time.sleep(1)
+    if failed:
+        raise results.ResultError(f"{len(failed)} runs failed; {', '.join(failed)} tell why.")
     chosen = {identifier(task) for task in tasks or TASKS}
     lines = results.read_lines(RESULTS)
     for path in plot_control(lines):
@@ -81,11 +90,9 @@ def start(task: str, seed: int, frames: int, core: int) -> subprocess.Popen:
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "benchmarks.control", task, str(seed), str(frames)]
     with log.open("a") as file:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             command, env=environment, stdout=file, stderr=file, preexec_fn=lambda: os.sched_setaffinity(0, {core})
         )
-    process.core = core  # type: ignore[attr-defined]
-    return process
 
 
 def name_of(task: str, seed: int) -> str:
@@ -93,21 +100,26 @@ def name_of(task: str, seed: int) -> str:
 
 
 def missing(task: str, seed: int, frames: int) -> list[int]:
-    """The evaluations of a run that no line of this accelerator, or of none, holds yet."""
+    """The evaluations of a run as it is set now that no line of this accelerator, or of none, holds yet."""
     lines = group_by_accelerator(results.read_lines(RESULTS)).get(str(machine()["accelerator"] or ""), [])
-    known = {line["frames"] for line in lines if (line["task"], line["seed"], line["method"]) == (task, seed, "planner")}
-    return [at for at in (*FRAMES, frames) if at <= frames and at not in known]
+    cell = (task, seed, LAST, described())
+    known = {line["frames"] for line in lines if (line["task"], line["seed"], line["method"], line["settings"]) == cell}
+    return [at for at in sorted({*FRAMES, frames}) if at <= frames and at not in known]
+
+
+def described() -> dict[str, Any]:
+    """The settings of a learner's lines."""
+    return {"action_repeat": ACTION_REPEAT, "run": repr(RunSettings())}
 
 
 def run_task(task: str, seed: int, frames: int) -> None:
     """Learn `task`, and record planner and policy whenever one of `FRAMES` is reached.
 
-    Minutes are those that its one core worked for the run, which are the wall's where nothing else wants the core.
+    Minutes are those that processors worked for the run: the wall's on a core that nothing else wants, about those beside an accelerator.
     """
     if not missing(task, seed, frames):
         console.print(f"{task}, seed {seed}: measured already", highlight=False)
         return
-    settings = RunSettings()
     folder, environment = RUNS / name_of(task, seed), mpc.make(task, action_repeat=ACTION_REPEAT)
     unseen = environment.copy()
     evaluating = 0.0
@@ -122,16 +134,16 @@ def run_task(task: str, seed: int, frames: int) -> None:
         nonlocal evaluating
         now = time.process_time()
         minutes = known + (now - began - evaluating) / 60
-        (folder / "minutes").write_text(str(minutes))
-        due = [at for at in missing(task, seed, frames) if at <= run.frames_learned]
-        if not due:
-            return
-        described = {"action_repeat": ACTION_REPEAT, "run": repr(settings)}
-        for method, row in evaluations(unseen, run, EPISODES).items():
-            record(task, method, seed, due[-1], described, {**row, "frames_seen": run.frames_learned}, minutes)
+        write_aside(folder / "minutes", str(minutes).encode())
+        for at in missing(task, seed, frames):
+            if 0 <= run.frames_learned - at < LATE:
+                rows = evaluations(unseen, run, EPISODES)
+                for method in sorted(rows, key=lambda method: method == LAST):
+                    record(task, method, seed, at, described(), {**rows[method], "frames_seen": run.frames_learned}, minutes)
         evaluating += time.process_time() - now
 
-    learn_in(environment, folder, frames=frames, seed=seed, settings=settings, resume=begun(folder), milestone=milestone)
+    run = learn_in(environment, folder, frames=frames, seed=seed, resume=begun(folder), milestone=milestone)
+    milestone(run)  # where the last one was cut off
 
 
 def minutes_before(folder: Path) -> float:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.control_tables import FIXED, PUBLISHED, REFERENCES, SUITE, read_published
+from benchmarks.control_tables import FIXED, PUBLISHED, REFERENCES, SUITE, newest, read_published
 from benchmarks.plots import COLOURS, Axis, Series, draw_lines, drawing, write
 from benchmarks.provenance import ROOT
 from benchmarks.table_text import group, group_by_accelerator, mean_and_interval, short
@@ -20,6 +20,7 @@ def plot_control(lines: Sequence[dict], folder: Path = PICTURES) -> list[Path]:
 
     A line a method, dashed on an accelerator, with intervals; the true simulator and the published 100,000 frames as levels.
     """
+    lines = newest(lines)
     return [_plot(lines, field, folder / f"control-{field}.svg") for field in AXES]
 
 

@@ -27,6 +27,7 @@ PUBLISHED = ("tdmpc2", "bmpc", "dreamerv3", "sac")
 FIXED = ("random", "simulator")
 """Methods that learn nothing: the same rows whatever the others ran on."""
 RESAMPLES = 2000
+CELL = ("task", "method", "seed", "frames")
 
 Pick = Callable[[str], Lines]
 
@@ -55,7 +56,7 @@ def gymnasium(lines: Lines) -> str:
 def _tables(lines: Lines, averaged: bool = True) -> list[str]:
     if not lines:
         return ["*Nothing measured yet.*"]
-    learned = [line for line in lines if line["method"] not in FIXED]
+    learned = newest([line for line in lines if line["method"] not in FIXED])
     fixed = [line for line in lines if line["method"] in FIXED]
 
     def order(part: tuple[str, Lines]) -> tuple[int, int, str]:
@@ -64,6 +65,12 @@ def _tables(lines: Lines, averaged: bool = True) -> list[str]:
 
     parts = sorted(group_by_accelerator(learned).items(), key=order) or [("", fixed)]
     return [_table(name, [*fixed, *part], averaged) for name, part in parts]
+
+
+def newest(lines: Lines) -> Lines:
+    """Of each cell on each kind of machine the line that was measured last."""
+    parts = group_by_accelerator(lines).items()
+    return list({(kind, *(line[field] for field in CELL)): line for kind, part in parts for line in part}.values())
 
 
 def _table(accelerator: str, lines: Lines, averaged: bool) -> str:
@@ -96,32 +103,34 @@ def _table(accelerator: str, lines: Lines, averaged: bool) -> str:
 
 
 def surprise(lines: Lines) -> str:
-    """One row per task and way of going on after the mass doubled: return, share of always' return and of its updates."""
-    always = group([line for line in lines if line["method"] == "always"], "task")
+    """One row per task, frames and way of going on after the mass doubled: return, share of always' return and of its updates."""
+    always = group([line for line in lines if line["method"] == "always"], "task", "frames")
     rows = []
-    for (task, method), cell in group(lines, "task", "method").items():
+    for (task, frames, method), cell in group(lines, "task", "frames", "method").items():
         figures = []
         for field in ("return_mean", "updates"):
-            ours, whole = (mean_and_interval(each, field)[0] for each in (cell, always.get((task,), ())))
+            ours, whole = (mean_and_interval(each, field)[0] for each in (cell, always.get((task, frames), ())))
             figures.append(f"{number(100 * ours / whole, 3)} %" if ours is not None and whole else "—")
         before = number(mean_and_interval(cell, "return_before")[0])
-        rows.append([short(task), method, before, plus_minus(cell, "return_mean"), *figures, str(len(cell))])
-    heads = ["Task", "Learns", "Before", "Return after", "Of always' return", "Of its updates", "Seeds"]
+        rows.append(
+            [short(task), f"{int(frames):,}", method, before, plus_minus(cell, "return_mean"), *figures, str(len(cell))]
+        )
+    heads = ["Task", "Frames", "Learns", "Before", "Return after", "Of always' return", "Of its updates", "Seeds"]
     return markdown(heads, rows) + provenance(lines)
 
 
 def ablations(lines: Lines) -> str:
-    """One row per task and variant, beside the whole agent's return."""
-    whole = group([line for line in lines if line["method"] == "whole"], "task")
+    """One row per task, frames and variant, beside the whole agent's return."""
+    whole = group([line for line in lines if line["method"] == "whole"], "task", "frames")
     rows = []
-    for (task, method), cell in group(sorted(lines, key=lambda line: line["task"]), "task", "method").items():
-        ours, reference = (mean_and_interval(each, "return_mean")[0] for each in (cell, whole.get((task,), ())))
+    ordered = sorted(lines, key=lambda line: (line["task"], line["frames"]))
+    for (task, frames, method), cell in group(ordered, "task", "frames", "method").items():
+        ours, reference = (mean_and_interval(each, "return_mean")[0] for each in (cell, whole.get((task, frames), ())))
         share = f"{number(100 * ours / reference, 3)} %" if ours is not None and reference else "—"
         spent = number(mean_and_interval(cell, "minutes")[0], 3)
-        rows.append(
-            [short(task), method, cell[0]["settings"]["without"], plus_minus(cell, "return_mean"), share, spent, str(len(cell))]
-        )
-    heads = ["Task", "Variant", "Without", "Return ± 95 %", "Of the whole's", "Minutes", "Seeds"]
+        said = [method, cell[0]["settings"]["without"], plus_minus(cell, "return_mean"), share, spent, str(len(cell))]
+        rows.append([short(task), f"{int(frames):,}", *said])
+    heads = ["Task", "Frames", "Variant", "Without", "Return ± 95 %", "Of the whole's", "Minutes", "Seeds"]
     return markdown(heads, rows) + provenance(lines)
 
 

@@ -86,6 +86,6 @@ def noise(environment: mpc.Environment, agent: Any, frames: int, seed: int) -> l
     repeat, episodes, left = environment.spec.action_repeat, [], frames
     while left > 0:
         budget = -(-min(left, ExplorationSettings().episode_frames) // repeat)
-        episodes += play(environment, agent, [seed * 100_000 + len(episodes)], budget=budget, explore=True)
+        episodes += play(environment, agent, [seed * 1_000_000 % 2**31 + len(episodes)], budget=budget, explore=True)
         left -= repeat * len(episodes[-1])
     return episodes

@@ -11,13 +11,13 @@ from rich.console import Console
 
 import mpc
 import planners
+from mpc.evaluation import HELD_OUT
 from mpc.learning import LearningProgress, Run, RunSettings
 from mpc.learning import learn as learn_in
 from planners.errors import require_positive
 from worldmodels.files import keep_whole_lines
 from worldmodels.spec import DiscreteAction
 
-HELD_OUT = 500_000  # first seed of evaluation, far from any episode's
 TREE = planners.TreeSearch(horizon=8, simulations=64, gumbel=0.0, rollout=False)  # nodes are valued by the critic
 console = Console(markup=False)
 

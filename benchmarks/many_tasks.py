@@ -20,9 +20,10 @@ import planners
 import worldmodels
 from benchmarks import results
 from benchmarks.control import RESULTS as CONTROL
-from benchmarks.learn import HELD_OUT
+from mpc.evaluation import HELD_OUT
 from mpc.exploration import explore
 from worldmodels.data import Dataset
+from worldmodels.files import beside, sole_writer
 
 RESULTS = results.RESULTS / "many_tasks.jsonl"
 RUNS = Path("runs/many_tasks")
@@ -89,13 +90,15 @@ def folder(body: str, seed: int, frames: int) -> Path:
 def explored(body: str, seed: int, frames: int) -> tuple[Any, Dataset]:
     """The body's model and what it was learned from; explored now where it is not there, from the beginning if that was cut off."""
     run = folder(body, seed, frames)
-    if not run.exists():
-        aside = run.with_name(run.name + ".aside")
-        shutil.rmtree(aside, ignore_errors=True)
-        environment = environment_of(body, BODIES[body][0])
-        console.print(f"{body}, seed {seed}: {frames} frames without reward", highlight=False)
-        explore(environment, aside, frames=frames, seed=seed)
-        aside.rename(run)
+    run.parent.mkdir(parents=True, exist_ok=True)
+    with sole_writer(beside(run, "lock"), results.ResultError):
+        if not run.exists():
+            aside = run.with_name(run.name + ".aside")
+            shutil.rmtree(aside, ignore_errors=True)
+            environment = environment_of(body, BODIES[body][0])
+            console.print(f"{body}, seed {seed}: {frames} frames without reward", highlight=False)
+            explore(environment, aside, frames=frames, seed=seed)
+            aside.rename(run)
     return worldmodels.load(run / "model"), Dataset.open(run / "memory")
 
 
@@ -140,17 +143,19 @@ def solution(
 ) -> tuple[mpc.Critic, mpc.Policy, float]:
     """Critic and policy for a cost of the library, and the minutes that imagining took; imagined once, and kept in the run."""
     kept = run / "tasks" / f"{name}-{updates}"
-    if not kept.exists():
-        cost, settings = mpc.cost(mpc.tasks.lookup(name)), mpc.ImaginationSettings(updates=updates, discount=DISCOUNT)
-        began = time.process_time()
-        critic, policy = mpc.imagine(model, cost, list(dataset), settings, seed=seed)
-        minutes = (time.process_time() - began) / 60
-        aside = kept.with_name(kept.name + ".aside")
-        shutil.rmtree(aside, ignore_errors=True)
-        mpc.save_critic(critic, aside / "critic")
-        mpc.save_policy(mpc.PolicyAgent(model, policy), aside / "policy")
-        (aside / "minutes.json").write_text(json.dumps(minutes))
-        aside.rename(kept)
+    kept.parent.mkdir(exist_ok=True)
+    with sole_writer(beside(kept, "lock"), results.ResultError):
+        if not kept.exists():
+            cost, settings = mpc.cost(mpc.tasks.lookup(name)), mpc.ImaginationSettings(updates=updates, discount=DISCOUNT)
+            began = time.process_time()
+            critic, policy = mpc.imagine(model, cost, list(dataset), settings, seed=seed)
+            minutes = (time.process_time() - began) / 60
+            aside = kept.with_name(kept.name + ".aside")
+            shutil.rmtree(aside, ignore_errors=True)
+            mpc.save_critic(critic, aside / "critic")
+            mpc.save_policy(mpc.PolicyAgent(model, policy), aside / "policy")
+            (aside / "minutes.json").write_text(json.dumps(minutes))
+            aside.rename(kept)
     minutes = json.loads((kept / "minutes.json").read_text())
     return mpc.load_critic(kept / "critic"), mpc.load_policy(kept / "policy").policy, minutes
 

@@ -9,11 +9,11 @@ import numpy as np
 
 import mpc
 from benchmarks import many_tasks, results
-from benchmarks.learn import HELD_OUT
 from benchmarks.plots import COLOURS, Axis, Series, draw_lines, drawing, write
 from benchmarks.provenance import ROOT
 from benchmarks.table_text import group, latest, mean_and_interval, short
 from mpc.acting import play
+from mpc.evaluation import HELD_OUT
 from mpc.exploration import flat
 from worldmodels.data import Episode
 

@@ -144,10 +144,11 @@ def switching(lines: Lines) -> str:
     """One row per segment: its return after a switch and by a fresh controller, over episodes and seeds."""
     rows = []
     for (task, frames), cell in group(lines, "task", "frames").items():
-        of = {method: [line["return_mean"] for line in cell if line["method"] == method] for method in ("switched", "fresh")}
-        said = [sum(values) / len(values) for values in of.values()]
+        of = {method: [line for line in cell if line["method"] == method] for method in ("switched", "fresh")}
+        switched, fresh = (mean_and_interval(lines, "return_mean")[0] for lines in of.values())
+        share = f"{switched / fresh:.0%}" if switched is not None and fresh else "—"
         compiled = max(line["compiled_after_first_switch"] for line in cell)
-        rows.append([short(task), f"{int(frames):,}", *map(number, said), f"{said[0] / said[1]:.0%}", str(compiled)])
+        rows.append([short(task), f"{int(frames):,}", number(switched), number(fresh), share, str(compiled)])
     return markdown(["Segment", "Frames", "Switched", "Fresh", "Share", "Compiled after the first switch"], rows) + provenance(
         lines
     )

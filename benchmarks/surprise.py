@@ -17,7 +17,7 @@ from rich.console import Console
 import mpc
 from benchmarks import results
 from benchmarks.control import ACTION_REPEAT, identifier
-from benchmarks.learn import HELD_OUT
+from mpc.evaluation import HELD_OUT
 from mpc.learning import Run, RunSettings, learn
 from mpc.learning.run import begun
 

@@ -15,9 +15,9 @@ import numpy as np
 
 import mpc
 from benchmarks import results
-from benchmarks.learn import HELD_OUT
 from benchmarks.many_tasks import ACTION_REPEAT, DISCOUNT, PLANNER, environment_of, explored, folder, solution
 from mpc.agent import Observation
+from mpc.evaluation import HELD_OUT
 
 RESULTS = results.RESULTS / "switching.jsonl"
 BODY, SEGMENTS = "walker", ("stand", "walk", "run")

@@ -5,6 +5,7 @@ fold_in(key(seed), t). How many copies play side by side changes neither which e
 (an agent's arithmetic may round differently in batches of another size).
 """
 
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -16,11 +17,12 @@ import numpy as np
 
 from mpc.decision import Decision
 from mpc.environment import Environment
-from mpc.errors import CollectionError
+from mpc.errors import CollectionError, EnvironmentFaultError
 from planners.errors import require_positive
 from worldmodels.data.episode import Episode
 
 Observation = dict[str, np.ndarray]
+FAULTS = 3  # episodes in a row in which the environment may fail
 
 
 @partial(jax.jit, static_argnames="explore")
@@ -197,3 +199,15 @@ def _play(
                 episode = recording.episode(int(min(len(recording), budget - spent)))
                 spent += len(episode)
                 yield episode
+
+
+def attempted(act: Callable[[int], Episode], seed: int) -> Episode:
+    """`act(seed)`. Where the environment fails in it, the episode of the next seed, with a warning; `FAULTS` in a row are raised."""
+    for attempt in range(FAULTS):
+        try:
+            return act(seed + attempt)
+        except EnvironmentFaultError as error:
+            if attempt == FAULTS - 1:
+                raise EnvironmentFaultError(f"{FAULTS} episodes in a row failed, the last one: {error}") from error
+            warnings.warn(f"the episode with seed {seed + attempt} is left out: {error}", stacklevel=3)
+    raise AssertionError

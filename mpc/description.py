@@ -27,7 +27,7 @@ class Task:
       goal: an observation to reach, {name: array}, or None.
       goal_weight: of the distance to it.
       planner: how plans are searched, and how far.
-      discount: per model step.
+      discount: per model step; that of the critic too, where there is one.
       mode: "plan" (Mode-2), "react" (Mode-1) or "mixed"; the last two need a critic and a policy.
     """
 
@@ -35,7 +35,7 @@ class Task:
     goal: Mapping[str, Any] | None = None
     goal_weight: float = 1.0
     planner: planners.Planner = planners.ICEM(horizon=20, samples=256, iterations=4, elites=32, keep=8)
-    discount: float = 1.0
+    discount: float = 0.99
     mode: str = "plan"
 
     def __post_init__(self):

@@ -7,7 +7,7 @@ what it would have done in the states the policy met, train on everything so far
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ from jaxtyping import Array, Float
 from mpc.agent import AgentState, PlanningAgent
 from mpc.collection import collect
 from mpc.environment import Environment
+from mpc.evaluation import longest
 from mpc.policy import Categorical, Policy, PolicyAgent
 from worldmodels.data.episode import Episode
 
@@ -179,7 +180,8 @@ def distil(
     """
     settings = settings or DistillationSettings()
     key, subkey = jax.random.split(jax.random.key(seed))
-    acted = collect(environment, episodes=settings.episodes, seed=seed, agent=agent, explore=True, copies=settings.episodes)
+    whole: dict[str, Any] = {"episodes": settings.episodes, "copies": settings.episodes, "longest": longest(environment)}
+    acted = collect(environment, seed=seed, agent=agent, **whole)
     labels = label(agent, [*episodes, *acted], key=subkey)
     policy = Policy(labels.features.shape[-1], agent.model.spec, seed=seed, hidden=settings.hidden)
     policy_return = float("nan")
@@ -191,9 +193,7 @@ def distil(
         if round_ == settings.rounds:
             break
         seed += settings.episodes
-        visited = collect(
-            environment, episodes=settings.episodes, seed=seed, agent=PolicyAgent(agent.model, policy), copies=settings.episodes
-        )
+        visited = collect(environment, seed=seed, agent=PolicyAgent(agent.model, policy), **whole)
         policy_return = float(np.mean([episode.total_return for episode in visited]))
         labels = jax.tree.map(lambda *xs: jnp.concatenate(xs), labels, label(agent, visited, key=label_key))
     return policy

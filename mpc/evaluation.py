@@ -17,6 +17,7 @@ from worldmodels.data.episode import Episodes
 
 TIMED_DECISIONS = 100
 WARM_UP = 10
+HELD_OUT = 500_000  # first seed of evaluation, far from those that are learned from
 ENDLESS = 1_000  # decisions after which an episode is cut that no time limit ends
 
 
@@ -63,7 +64,7 @@ class Evaluation:
 
 
 def evaluate(
-    environment: Environment, agent: Any, *, episodes: int = 5, seed: int = 100, copies: int | None = None
+    environment: Environment, agent: Any, *, episodes: int = 5, seed: int = HELD_OUT, copies: int | None = None
 ) -> Evaluation:
     """Play `episodes` with seeds `seed`, `seed` + 1, …, all side by side unless `copies` says otherwise, and time decisions.
 
@@ -71,11 +72,15 @@ def evaluate(
     """
     require_positive(episodes=episodes)
     ends: list[Any] = []
-    longest = None if environment.decisions_per_episode else ENDLESS
     seeds = range(seed, seed + episodes)
-    played = tuple(play(environment, agent, seeds, longest=longest, copies=copies or episodes, on_end=ends.append))
+    played = tuple(play(environment, agent, seeds, longest=longest(environment), copies=copies or episodes, on_end=ends.append))
     decision_ms = time_decisions(agent, played[0].observations, seed)
     return Evaluation(Episodes(environment.spec, played), decision_ms, _reacted_share(ends))
+
+
+def longest(environment: Environment) -> int | None:
+    """Decisions after which an episode is cut: `ENDLESS` where the environment has no limit of its own."""
+    return None if environment.decisions_per_episode else ENDLESS
 
 
 def _reacted_share(ends: list[Any]) -> float | None:

@@ -5,6 +5,7 @@ A model's ensemble disagrees where it has seen too little (Pathak et al. 2019; p
 """
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,18 +17,19 @@ import numpy as np
 
 import planners
 import worldmodels
-from mpc.acting import play
+from mpc.acting import attempted, play
 from mpc.agent import PlanningAgent
 from mpc.environment import Environment
-from mpc.errors import LearningError
+from mpc.errors import EnvironmentFaultError, LearningError
 from mpc.random_agent import PinkAgent
 from planners import pytree
 from planners.errors import require_positive
-from worldmodels.data import Dataset, Episode
+from worldmodels.data import Dataset, Episode, Episodes
 from worldmodels.diagnostics import look, trials
 from worldmodels.spec import DiscreteAction, Spec
 
 CHUNK = 50  # updates in one compiled call
+ROUND = 100  # decisions between two rounds of learning, at least
 
 
 @pytree
@@ -113,10 +115,11 @@ def explore(
 ) -> Any:
     """Gather `frames` in `environment` where the model is least sure, and return the model learned from them.
 
-    FOLDER/memory holds the episodes, without costs, each appended as it ends; FOLDER/model the model, saved after each;
+    FOLDER/memory holds the episodes, without costs, each appended as it ends; FOLDER/model the model, saved as it learns;
     FOLDER/progress.jsonl the reports.
 
-    Raises `LearningError` where `folder` holds a run already.
+    An episode in which the environment fails is left out, with a warning. Raises `LearningError` where `folder` holds a run already,
+    and where the environment keeps failing.
     """
     settings, folder, spec = settings or ExplorationSettings(), Path(folder), environment.spec
     require_positive(frames=frames)
@@ -126,20 +129,32 @@ def explore(
         raise LearningError(f"{folder} holds something already. Choose another folder.")
     sizes = {"latent": settings.latent, "hidden": settings.hidden, "members": settings.members}
     state = worldmodels.start(worldmodels.JEPA(spec, seed=seed, periodic=True, **sizes), settings.training, seed=seed)
+    known: list[Episode] = []  # as they are on disk
+    fresh = 0  # decisions since the last updates
+
+    def seen() -> Episodes:
+        return Episodes(spec, tuple(known))
+
     with Dataset.create(folder / "memory", spec, {"agent": "Curiosity", "seed": seed}) as memory:
         while memory.frames < frames:
             number, seeding = len(memory), memory.frames < settings.seed_frames
             agent = PinkAgent(spec) if seeding else _agent(state.model, settings)
             left = min(settings.episode_frames, frames - memory.frames)
-            episode = _watched(environment, agent, seed * 100_000 % 2**31 + number, -(-left // spec.action_repeat))
+            first = max([seed * 1_000_000 % 2**31, *(episode.seed + 1 for episode in known[-1:])])
+            try:
+                episode = _watched(environment, agent, first, -(-left // spec.action_repeat))
+            except EnvironmentFaultError as error:
+                raise LearningError(f"{folder}: {error} What was gathered before is in {folder / 'memory'}.") from error
             novelty = float("nan") if seeding else relative_error(state.model, episode)
             memory.append(episode)
-            if memory.frames >= settings.seed_frames or memory.frames >= frames:
-                decisions = memory.decisions if seeding else len(episode)  # nothing was learned from the seed's before
+            known.append(memory[-1])
+            fresh += len(episode)
+            due = memory.frames >= settings.seed_frames and (seeding or fresh >= ROUND)
+            if (due or memory.frames >= frames) and (updates := math.ceil(settings.updates * fresh)):
                 key = jax.random.fold_in(jax.random.key(seed), number)
-                updates = max(CHUNK, round(settings.updates * decisions))
-                state = worldmodels.advance(state, memory, settings.training, updates=updates, key=key, chunk=CHUNK)
+                state = worldmodels.advance(state, seen(), settings.training, updates=updates, key=key, chunk=CHUNK)
                 worldmodels.save(state.model, folder / "model")
+                fresh = 0
             report = ExplorationProgress(memory.frames, frames, number + 1, novelty)
             with (folder / "progress.jsonl").open("a") as file:
                 file.write(json.dumps({**report._asdict(), "novelty": None if np.isnan(novelty) else novelty}) + "\n")
@@ -147,7 +162,7 @@ def explore(
                 progress(report)
         falling, key = replace(settings.training, final_rate=0.1), jax.random.fold_in(jax.random.key(seed), len(memory))
         if updates := round(settings.closing * memory.decisions):
-            state = worldmodels.advance(state, memory, falling, updates=updates, key=key, chunk=CHUNK)
+            state = worldmodels.advance(state, seen(), falling, updates=updates, key=key, chunk=CHUNK)
             worldmodels.save(state.model, folder / "model")
     return state.model
 
@@ -188,6 +203,6 @@ def _agent(model: Any, settings: ExplorationSettings) -> PlanningAgent:
 
 
 def _watched(environment: Environment, agent: Any, seed: int, most: int) -> Episode:
-    """One episode of at most `most` decisions, its rewards thrown away."""
-    (episode,) = play(environment, agent, [seed], budget=most, explore=True)
+    """One episode of at most `most` decisions from `seed` on, its rewards thrown away."""
+    episode = attempted(lambda seed: next(iter(play(environment, agent, [seed], budget=most, explore=True))), seed)
     return replace(episode, costs=None)

@@ -185,14 +185,15 @@ def _advance(state: Imagined, model: Any, cost: TaskCost, starts: Any, key: Arra
         step, critic_state = optimizer.update(gradients, critic_state)
         critic = optax.apply_updates(critic, step)
         low, high = jnp.percentile(to_go, jnp.array([5.0, 95.0]))
-        spread = 0.99 * spread + 0.01 * jnp.maximum(high - low, 1e-3)
+        moved = 0.99 * spread + 0.01 * jnp.maximum(high - low, 1e-3)
+        spread = jnp.where(jnp.isfinite(moved), moved, spread)
         target = optax.incremental_update(critic, target, settings.target_rate)
         return (critic, target, policy, (critic_state, policy_state), spread), (loss, to_go.mean())
 
     carry = (*(part[1] for part in parts), state.optimizers, state.spread)
     (critic, target, policy, optimizers, spread), (losses, to_go) = jax.lax.scan(update, carry, jax.random.split(key, count))
     moved = Imagined(as_critic(critic), as_target(target), as_policy(policy), optimizers, spread)
-    return moved, losses[-1], to_go[-1]
+    return moved, jnp.nanmean(losses[-UNSOUND:]), jnp.nanmean(to_go[-UNSOUND:])
 
 
 def _optimizer(settings: ImaginationSettings) -> optax.GradientTransformation:

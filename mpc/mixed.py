@@ -87,7 +87,8 @@ def _act(leaves, structure: Structure, state: MixedState, observation: Observati
 
     action, cost, after, waited = jax.lax.cond(agreed, react, search, None)
     if explore:
-        action = explored(action, agent.model.spec.action, agent.exploration or 0.3, noise_key)
+        scale = 0.3 if agent.exploration is None else agent.exploration
+        action = explored(action, agent.model.spec.action, scale, noise_key)
     following = AgentState(latent, action, after, state.agent.decisions + 1)
     sent = agent.model.spec.action.denormalise(action)
     return Decision(action=sent, cost=cost), MixedState(following, waited, state.reacted + agreed, state.decided + 1)

@@ -59,8 +59,6 @@ class PolicySettings:
 class Policy(nnx.Module):
     """A small network from the model's features [D] to a distribution over normalised actions."""
 
-    kind = "policy"
-
     def __init__(self, features: int, spec: Spec, *, seed: int = 0, **settings: int):
         self.spec = spec
         self.size = features

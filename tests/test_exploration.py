@@ -14,6 +14,7 @@ import planners
 import worldmodels
 from mpc.exploration import Curiosity, ExplorationSettings, coverage, explore, relative_error
 from tests import tiny
+from tests.test_learning import breaking
 from worldmodels import Episode
 from worldmodels.data import Dataset
 
@@ -50,6 +51,23 @@ def test_a_run_holds_no_reward_and_a_model(tmp_path):
     assert lines[1]["novelty"] > 0
     with pytest.raises(mpc.LearningError, match="holds something already"):
         explore(environment, tmp_path / "run", frames=10, settings=TINY)
+
+
+@pytest.mark.slow
+def test_short_episodes_are_learned_from_together_and_those_that_fail_are_left_out(tmp_path, monkeypatch):
+    learned = []
+
+    def advance(state, episodes, *arguments, updates, **others):
+        learned.append((len(episodes), updates))
+        return state
+
+    monkeypatch.setattr(worldmodels, "advance", advance)
+    settings = dataclasses.replace(TINY, episode_frames=160, seed_frames=640, updates=2.0, closing=0.0)
+    with pytest.warns(UserWarning, match="seed 2000000 is left out"):
+        explore(breaking(), tmp_path / "run", frames=1_280, settings=settings, seed=2)
+    seeds = Dataset.open(tmp_path / "run/memory").seeds
+    assert all(seed % 2 == 1 for seed in seeds) and len(set(seeds)) == len(seeds)
+    assert learned == [(4, 2 * 4 * 8), (8, 2 * 4 * 8)]  # as many updates as twice the decisions, a round at least ROUND
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=[], meta_fields=["spec"])

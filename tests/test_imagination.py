@@ -77,6 +77,21 @@ def test_a_cost_without_a_gradient_is_told():
         imagine(true_model(), steep, tiny.episodes(count=2), settings)
 
 
+def test_a_few_futures_that_cost_no_number_do_not_end_imagination():
+    (episode,) = tiny.episodes(count=1)
+    episode.observations["position"][:] = 0.0
+    episode.observations["position"][7] = -3.0  # one start in 41
+    root = mpc.cost(lambda readout, action, step: jnp.sqrt(readout["position"][0] + 2.0))
+    reports = []
+    settings = ImaginationSettings(updates=100, batch=4, length=2, hidden=8)
+    learned = imagine(true_model(), root, [episode], settings, progress=reports.append)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(learned))
+    assert np.isfinite(reports[-1].loss)
+    with pytest.raises(CostError, match="cost and its gradient finite"):
+        episode.observations["position"][1:] = -3.0
+        imagine(true_model(), root, [episode], settings)
+
+
 def test_costs_to_go_by_hand():
     """Two steps that cost 1 and 2, with a critic that says 10 and 20 after them, discounted by one half."""
     costs, beyond = jnp.array([[1.0, 2.0]]), jnp.array([[10.0, 20.0]])

@@ -290,6 +290,10 @@ def test_a_run_at_work_or_without_its_memory_is_not_resumed(tmp_path):
 
     learn(made, tmp_path / "run", frames=200, settings=RUN, progress=again)
     assert refused
+    (tmp_path / "run" / "agent").rename(tmp_path / "run" / ".agent.old")  # killed while the next one took its place
+    kept = learn(made, tmp_path / "run", frames=200, settings=RUN, resume=True)
+    assert kept.learned == 1
+    (tmp_path / "run" / ".agent.old").rename(tmp_path / "run" / "agent")
     shutil.rmtree(tmp_path / "run" / "memory")
     with pytest.raises(mpc.LearningError, match="holds a run"):
         learn(made, tmp_path / "run", frames=200, settings=RUN)

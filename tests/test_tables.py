@@ -265,7 +265,7 @@ def test_control_has_a_table_for_each_kind_of_machine_and_pictures(tmp_path):
     assert rows_of(core)["cheetah-run"][1].startswith("250 ± ")
     assert "25 to 25" in core
     assert rows_of(control_tables.short_control(lines))["Task"][:2] == ["Random", "Planner, 50,000"]
-    equal = [*lines, control_line("cheetah-run", "planner", 50_000, 600.0)]
+    equal = [*lines, *(control_line("cheetah-run", "planner", 50_000, value) for value in (500.0, 600.0))]  # the newest counts
     assert rows_of(control_tables.short_control(equal))["cheetah-run"][1] == "600 ± 5"
     more = [*equal, control_line("walker-run", "planner", 50_000, 1.0, accelerator="Chip")]
     assert rows_of(control_tables.short_control(more))["walker-run"][1] == "1.00 ± 5.00"
@@ -288,7 +288,7 @@ def test_surprise_stands_beside_learning_always():
 
     rows = control_tables.surprise([line("always", 400.0, 900), line("surprised", 380.0, 300), line("never", 200.0, 0)])
     cells = [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows.splitlines() if row.startswith("| cheetah")]
-    assert [cell[1:6] for cell in cells] == [
+    assert [cell[2:7] for cell in cells] == [
         ["always", "500", "400 ± 5", "100 %", "100 %"],
         ["surprised", "500", "380 ± 5", "95.0 %", "33.3 %"],
         ["never", "500", "200 ± 5", "50.0 %", "0 %"],
@@ -300,11 +300,13 @@ def test_ablations_stand_beside_the_whole():
         made = control_line("cheetah-run", method, 1, value)
         return {**made, "settings": {"without": f"no {method}"}}
 
-    rows = control_tables.ablations([line("unseeded", 300.0), line("whole", 400.0)])
+    other = {**line("whole", 900.0), "frames": 2}  # another budget is another cell
+    rows = control_tables.ablations([line("unseeded", 300.0), other, line("whole", 400.0)])
     cells = [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows.splitlines() if row.startswith("| cheetah")]
-    assert [cell[1:5] for cell in cells] == [
-        ["unseeded", "no unseeded", "300 ± 5", "75.0 %"],
-        ["whole", "no whole", "400 ± 5", "100 %"],
+    assert [cell[1:6] for cell in cells] == [
+        ["1", "unseeded", "no unseeded", "300 ± 5", "75.0 %"],
+        ["1", "whole", "no whole", "400 ± 5", "100 %"],
+        ["2", "whole", "no whole", "900 ± 5", "100 %"],
     ]
 
 

@@ -126,8 +126,6 @@ def test_discrete_actions_and_no_costs():
     assert window.actions.dtype == jnp.int32
     np.testing.assert_array_equal(window.actions[0], episode_of(1, 9, spec).actions)
     np.testing.assert_array_equal(window.costs, 0.0)
-    assert not buffer.has_costs
-    assert Buffer.from_episodes(EPISODES, 3).has_costs
 
 
 def test_from_disk_as_from_memory(tmp_path):

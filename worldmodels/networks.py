@@ -31,6 +31,11 @@ class MLP(nnx.Module):
         return self.output(x)
 
 
+def trained(modules: Any) -> Any:
+    """What is trained of a module, or of several."""
+    return nnx.split(modules, nnx.Param, ...)[1]
+
+
 def frozen(tree: Any) -> Any:
     """`tree` with the weights of every `MLP` in it centred once and for all, for those who apply it to one vector at a time."""
 

@@ -21,6 +21,7 @@ from worldmodels.data.windows import Buffer
 from worldmodels.errors import DataError, SpecError, WorldModelError
 from worldmodels.jepa import JEPA
 from worldmodels.losses import look, losses
+from worldmodels.networks import trained
 from worldmodels.objectives import Objective, VICReg
 from worldmodels.recipe import OnCollapse, Recipe, collapsed, recipe, sound_alarm
 from worldmodels.spec import Spec
@@ -105,13 +106,9 @@ class Progress(NamedTuple):
 def start(model: JEPA, settings: TrainingSettings, *, seed: int = 0) -> TrainingState:
     """A fresh optimiser around `model`, and fresh heads for the objective."""
     heads = settings.objective.heads(model, nnx.Rngs(seed))
-    params = (_params(model), _params(heads))
+    params = (trained(model), trained(heads))
     teacher = None if settings.objective.momentum is None else jax.tree.map(jnp.array, params[0])
     return TrainingState(model, settings.optimizer().init(params), jnp.zeros((), jnp.int32), heads, teacher)
-
-
-def _params(module: Any) -> Any:
-    return nnx.split(module, nnx.Param, ...)[1]
 
 
 @partial(jax.jit, static_argnames=("settings", "count"))
@@ -192,9 +189,11 @@ def advance(
     settings = replace(settings, batch=-(-settings.batch // members) * members)
     if not len(episodes):
         raise DataError("there is no episode to train on: collect some first (`sailplan collect`).")
-    unknown = sorted(set(settings.frozen) - set(_params(state.model)))
+    unknown = sorted(set(settings.frozen) - set(trained(state.model)))
     if unknown:
-        raise SpecError(f"frozen={unknown}: no such parts. This model has {sorted(_params(state.model))}.")
+        raise SpecError(f"frozen={unknown}: no such parts. This model has {sorted(trained(state.model))}.")
+    if not isinstance(episodes, Stream):
+        episodes = Episodes(spec, tuple(episodes))  # a dataset reads and checks its files whenever it is asked
     state = state._replace(model=_with_normalisers(state.model, episodes, known="encoder" in settings.frozen))
     chunks = -(-updates // chunk)
     rates = np.linspace(1.0, settings.final_rate, chunks + 1, dtype=np.float32)
@@ -259,7 +258,7 @@ def _buffers(
         with contextlib.closing(episodes.buffers(fresh, length, seed=seed)) as buffers:
             yield buffers
     else:
-        yield itertools.repeat(Buffer.from_episodes(Episodes(spec, tuple(episodes)), length, capacity=CAPACITY))
+        yield itertools.repeat(Buffer.from_episodes(episodes, length, capacity=CAPACITY))
 
 
 def _having_looked(model: JEPA, buffer: Buffer, key: Array) -> JEPA:

@@ -16,6 +16,7 @@ from mpc.learning.settings import LearnerSettings
 from mpc.policy import Policy
 from worldmodels.data.windows import Buffer, Window
 from worldmodels.jepa import JEPA
+from worldmodels.networks import trained
 from worldmodels.spec import Spec
 
 SURPRISED = 1024  # windows that surprise is measured on
@@ -41,12 +42,8 @@ def new_learner(spec: Spec, settings: LearnerSettings, *, seed: int = 0) -> Lear
     critic, target = (Critic(s.latent, spec, hidden=s.critic_hidden, seed=seed + 1) for _ in range(2))
     continuation = Continuation(s.latent, spec, seed=seed + 2)
     policy = Policy(s.latent, spec, seed=seed + 3, hidden=s.policy_hidden)
-    optimizers = (_optimizer(s).init(_params((model, critic, continuation))), _optimizer(s).init(_params(policy)))
+    optimizers = (_optimizer(s).init(trained((model, critic, continuation))), _optimizer(s).init(trained(policy)))
     return Learner(model, critic, target, continuation, policy, optimizers, jnp.ones(()), jnp.zeros((), jnp.int32))
-
-
-def _params(modules: Any) -> Any:
-    return nnx.split(modules, nnx.Param, ...)[1]
 
 
 def _optimizer(settings: LearnerSettings) -> optax.GradientTransformation:
@@ -90,7 +87,7 @@ def improve(
         learner, terms, latents = _model_step(learner, window, discount, curiosity, settings, action_key)
         recent = buffer.sample(settings.batch, 1, newest=settings.newest, key=recent_key)
         learner, to_go = _policy_step(learner, latents, recent, discount, settings, policy_key)
-        critic = optax.incremental_update(_params(learner.critic), _params(learner.target), settings.target_rate)
+        critic = optax.incremental_update(trained(learner.critic), trained(learner.target), settings.target_rate)
         learner = learner._replace(target=_with_params(learner.target, critic), updates=learner.updates + 1)
         return learner, terms | {"to_go": to_go}
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from mpc.environment import Environment
 from mpc.errors import LearningError
-from mpc.learning.run import Run
+from mpc.learning.run import Run, require_begun
 from mpc.learning.settings import RunSettings
 from worldmodels.files import keep_whole_lines, sole_writer
 
@@ -53,8 +53,10 @@ def learn(
     if frames < 1:
         raise LearningError(f"frames={frames}: expected at least 1.")
     try:
-        run = (Run.resume if resume else Run.begin)(environment, folder, settings, seed=seed)
+        run = None if resume else Run.begin(environment, folder, settings, seed=seed)
+        require_begun(folder)
         with sole_writer(folder / ".lock", LearningError):
+            run = run or Run.resume(environment, folder, settings, seed=seed)
             keep_whole_lines(folder / PROGRESS)
             for report in _rounds(run, frames):
                 if progress is not None:
@@ -72,9 +74,7 @@ def _rounds(run: Run, frames: int) -> Iterator[LearningProgress]:
     """Act and learn, and report each round once it is on the disk."""
     began = time.perf_counter()
     while run.learned < len(run.episodes) or run.frames < frames:
-        while run.due() is None and run.frames < frames:
-            run.act(frames)
-        before, losses = run.learned, run.learn()
+        before, losses = run.learned, run.round(frames)
         run.save()
         returns = [episode.total_return for episode in run.episodes[before : run.learned]]
         seconds = time.perf_counter() - began

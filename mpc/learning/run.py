@@ -5,7 +5,6 @@ was killed therefore repeats at most the updates of one round, and ends with the
 """
 
 import math
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mpc.acting import attempted
 from mpc.agent import PlanningAgent
 from mpc.collection import collect
 from mpc.distillation import compiled
@@ -28,9 +28,8 @@ from worldmodels import manifest
 from worldmodels.data.dataset import Dataset
 from worldmodels.data.episode import Episode, Episodes
 from worldmodels.data.windows import Buffer
-from worldmodels.files import MANIFEST
+from worldmodels.files import MANIFEST, located
 
-FAULTS = 3  # episodes in a row in which the environment may fail
 ROUND = 200  # decisions acted between two rounds of learning, at least
 CHUNK = 50  # updates in one compiled call
 COST_SHARE = 0.1  # of the largest cost seen: the least scale of the cost head, so that a rare reward does not explode
@@ -78,10 +77,9 @@ class Run:
     @classmethod
     def resume(cls, environment: Environment, folder: Path, settings: RunSettings, *, seed: int) -> "Run":
         """The run in `folder` as of its last checkpoint; `LearningError` where seed, settings or environment are others."""
-        if not begun(folder):
-            raise LearningError(f"{folder} holds no run to go on with. Leave out --resume to begin one.")
+        require_begun(folder)
         run = cls(environment, folder, settings, seed=seed)
-        if (folder / "agent").exists():
+        if located(folder / "agent").exists():
             content = manifest.read(folder / "agent", "agent")
             given = {"spec": environment.spec, "settings": settings.learner, "run": run.described()}
             run.learner, learner_settings = load_learned(folder / "agent")
@@ -148,25 +146,23 @@ class Run:
         An episode in which the environment fails is left out, with a warning; `LearningError` after `FAULTS` of them in a row.
         """
         spec, number = self.environment.spec, len(self.episodes)
-        if self.frames < self.settings.seed_frames or number < 2:
+        if self.frames_learned < self.settings.seed_frames or number < 2:
             agent: Any = RandomAgent(spec) if number % 2 == 0 else PinkAgent(spec)
         else:
             agent = self.planning_agent()
         first = max([self.seed * 1_000_000 % 2**31, *(episode.seed + 1 for episode in self.episodes[-1:])])
         longest = min(self.longest(number), max(1, -(-(frames - self.frames) // spec.action_repeat)))
-        for seed in range(first, first + FAULTS):
-            try:
-                (episode,) = collect(self.environment, episodes=1, longest=longest, seed=seed, agent=agent)
-            except EnvironmentFaultError as error:
-                warnings.warn(f"the episode with seed {seed} is left out: {error}", stacklevel=2)
-                fault = error
-            else:
-                self.episodes.append(self._remember(episode))
-                return
-        raise LearningError(
-            f"{self.folder}: {FAULTS} episodes in a row failed, the last one: {fault} "
-            "Memory and the last checkpoint are good: mend the environment, then go on with --resume."
-        )
+
+        def acted(seed: int) -> Episode:
+            return collect(self.environment, episodes=1, longest=longest, seed=seed, agent=agent)[0]
+
+        try:
+            episode = attempted(acted, first)
+        except EnvironmentFaultError as error:
+            raise LearningError(
+                f"{self.folder}: {error} Memory and the last checkpoint are good: mend the environment, then go on with --resume."
+            ) from error
+        self.episodes.append(self._remember(episode))
 
     def _remember(self, episode: Episode) -> Episode:
         """`episode` on disk behind the others, and as a resumed run will read it. The others, checked before, are not read again."""
@@ -186,10 +182,16 @@ class Run:
                 return number + 1
         return None
 
+    def round(self, frames: int) -> dict[str, float]:
+        """Act until the next round is due, or `frames` are remembered, and learn from it."""
+        while self.due() is None and self.frames < frames:
+            self.act(frames)
+        return self.learn()
+
     def learn(self) -> dict[str, float]:
         """Update on everything remembered, as often as the newest round has decisions, or less where nothing in it surprised.
 
-        None before the seed frames. Returns the means of the losses, and of the newest round its surprise.
+        None before the seed frames. Returns the means of the losses over the last `CHUNK` updates, and of the newest round its surprise.
         """
         repeat, before = self.environment.spec.action_repeat, self.learned
         self.learned = self.due() or len(self.episodes)
@@ -231,6 +233,12 @@ class Run:
 def begun(folder: Path) -> bool:
     """Whether `folder` holds a run."""
     return any((folder / part / MANIFEST).exists() for part in ("memory", "agent"))
+
+
+def require_begun(folder: Path) -> None:
+    """`LearningError` unless `folder` holds a run."""
+    if not begun(folder):
+        raise LearningError(f"{folder} holds no run to go on with. Leave out --resume to begin one.")
 
 
 def _check_same(folder: Path, name: str, found: Any, given: Any) -> None:

@@ -138,7 +138,7 @@ class Stream:
             "starts": np.arange(0, len(rows), length + 1, dtype=np.int32),
             "frames": {name: self.observations[name][rows] for name in self.spec.images},
         }
-        return Buffer(**jax.device_put(arrays), count=jnp.int32(count), length=length, has_costs=self.has_costs)
+        return Buffer(**jax.device_put(arrays), count=jnp.int32(count), length=length)
 
     def _flat(self, rows: np.ndarray) -> np.ndarray:
         """As `spec.flatten` does, without images: [n, D], float32."""

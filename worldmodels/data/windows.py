@@ -57,7 +57,7 @@ class Window(NamedTuple):
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=["observations", "actions", "costs", "terminated", "starts", "count", "frames"],
-    meta_fields=["length", "has_costs"],
+    meta_fields=["length"],
 )
 @dataclass(frozen=True)
 class Buffer:
@@ -73,7 +73,6 @@ class Buffer:
       starts: [C], of which the first `count` are the rows a window may start in.
       count: how many windows there are, int32.
       length: decisions in the longest window that may be drawn.
-      has_costs: whether the data have costs at all.
       frames: images by name, [C, height, width, channels], uint8.
     """
 
@@ -84,7 +83,6 @@ class Buffer:
     starts: Int[Array, " C"]
     count: Int[Array, ""]
     length: int = field(metadata={"static": True})
-    has_costs: bool = field(metadata={"static": True})
     frames: dict[str, Array] = field(default_factory=dict)
 
     @classmethod
@@ -116,7 +114,7 @@ class Buffer:
             raise DataError(f"episode {without[0]} has no costs, others have. Expected costs in all of them or in none.")
         warn_of_short([len(episode) for episode in given], length)
         arrays = _filled([episode for episode in given if len(episode) >= length], spec, length, capacity)
-        return cls(**jax.device_put(arrays), length=length, has_costs=not without)
+        return cls(**jax.device_put(arrays), length=length)
 
     @property
     def capacity(self) -> int:
