@@ -50,7 +50,7 @@ def watched(task: str, seed: int, settings: MazeLearning) -> worldmodels.Episode
     """Episodes of noise without costs."""
     made = environment(task, settings.action_repeat)
     agent = mpc.PinkAgent(made.spec, exponent=settings.exponent, length=64)
-    recorded = mpc.collect(made, frames=settings.frames, seed=100_000 * seed, agent=agent, copies=16)
+    recorded = mpc.collect(made, frames=settings.frames, seed=2_000_000 + 100_000 * seed, agent=agent, copies=16)
     made.close()
     return worldmodels.Episodes(made.spec, tuple(replace(episode, costs=None) for episode in recorded))
 

@@ -6,6 +6,7 @@ cell's view hides some of it or adds to it.
 """
 
 import itertools
+import shutil
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -142,6 +143,7 @@ def data_of(task: Task, count: int = EPISODES, *, first: int = 0) -> worldmodels
     random = mpc.collect(environment, episodes=count, seed=first)
     rehearsed = rehearsal(task, environment) if task.rehearsed and not first else ()
     aside = folder.with_name(folder.name + ".aside")
+    shutil.rmtree(aside, ignore_errors=True)
     described = "random, iCEM on the simulator" + (", and the rehearsal" if rehearsed else "")
     with worldmodels.Dataset.create(aside, environment.spec, {"of": described}) as dataset:
         for episode in [*random, *(replayed(environment, episode) for episode in acted), *rehearsed]:

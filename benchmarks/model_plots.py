@@ -25,8 +25,13 @@ def plot_futures(lines: Sequence[dict], folder: Path = PICTURES) -> Path:
         ):
             found = [(cell[0]["settings"].get("noise_size", 1), *mean_and_interval(cell, field)) for cell in cells]
             points = sorted((codes, mean, interval or 0.0) for codes, mean, interval in found)
-            x, y, interval = zip(*points, strict=True)
-            draw_lines(axes, [Series("", x, y, colour, interval, marker="o")], Axis("codes of z", True), Axis("share"))
+            x, y, interval = zip(*points, strict=True) if points else ((), (), ())
+            draw_lines(
+                axes,
+                [Series("", x, y, colour, interval, marker="o")] if points else [],
+                Axis("codes of z", True),
+                Axis("share"),
+            )
             axes.set_title(said, fontsize=9)
             axes.set_ylim(-0.05, 1.1)
             level = mean_and_interval(world, field)[0]

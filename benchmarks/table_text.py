@@ -32,12 +32,12 @@ def group_by_accelerator(lines: Lines) -> dict[str, list[dict]]:
 
 
 def latest(lines: Lines) -> Lines:
-    """Of lines that differ in other settings than the condition and the width of networks, such as updates, the one measured last."""
-    found = {}
+    """Of lines that differ in other settings than the condition and the width of networks, such as updates, those measured last."""
+    found: dict[tuple, list[dict]] = {}
     for line in lines:
         width = line["settings"].get("hidden")
-        found[line["task"], line["method"], line["seed"], line["frames"], line.get("condition"), width] = line
-    return list(found.values())
+        found.setdefault((line["task"], line["method"], line["frames"], line.get("condition"), width), []).append(line)
+    return [line for cell in found.values() for line in cell if line["settings"] == cell[-1]["settings"]]
 
 
 def mean_and_interval(cell: Lines, metric: str) -> tuple[float | None, float | None]:

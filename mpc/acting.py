@@ -18,7 +18,7 @@ import numpy as np
 from mpc.decision import Decision
 from mpc.environment import Environment
 from mpc.errors import CollectionError, EnvironmentFaultError
-from planners.errors import require_positive
+from planners.errors import require_counts
 from worldmodels.data.episode import Episode
 
 Observation = dict[str, np.ndarray]
@@ -147,7 +147,7 @@ def play(
       on_step: called with the decisions made so far, those that count towards the budget.
       on_end: called with the agent's state at the end of each episode, in the order in which they end.
     """
-    require_positive(copies=copies, longest=1 if longest is None else longest)
+    require_counts(copies=copies, longest=1 if longest is None else longest)
     if any(leaf is agent for leaf in jax.tree.leaves(agent)):
         raise CollectionError(
             f"agent {type(agent).__name__} is no pytree. Decorate it with planners.pytree, or make it an nnx.Module."

@@ -83,6 +83,10 @@ class PlanningAgent:
             raise MPCError(
                 "PlanningAgent(critic=...) without a policy: a critic says what a policy costs. Give policy=... too."
             )
+        if isinstance(self.model, Simulator) and (self.critic is not None or self.continuation is not None):
+            raise MPCError(
+                "PlanningAgent(critic=..., continuation=...) on a simulator: they judge the latents of a learned model."
+            )
 
     @property
     def charged(self) -> Any:
@@ -101,7 +105,8 @@ class PlanningAgent:
           explore: the critic's mean is believed in place of its most pessimistic member.
         """
         if isinstance(self.model, Simulator):
-            return simulator_problem(self.model, self.cost, horizon=self.planner.horizon, discount=self.discount)
+            size = {"horizon": self.planner.horizon, "discount": self.discount}
+            return simulator_problem(self.model, self.cost, **size, rate=rate, previous=previous)
         action = self.model.spec.action
         box = (
             planners.Discrete(action.n)

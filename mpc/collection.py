@@ -9,7 +9,7 @@ from mpc.acting import play
 from mpc.environment import Environment
 from mpc.errors import CollectionError
 from mpc.random_agent import RandomAgent
-from planners.errors import require_positive
+from planners.errors import require_counts, require_positive
 from worldmodels.data.dataset import Dataset
 from worldmodels.data.episode import Episode, Episodes
 from worldmodels.files import MANIFEST
@@ -64,7 +64,8 @@ def collect(
         raise CollectionError(f"frames={frames}, episodes={episodes}: expected one of the two.")
     if seed < 0:
         raise CollectionError(f"seed={seed}: expected at least 0.")
-    require_positive(frames=1 if frames is None else frames, episodes=1 if episodes is None else episodes, copies=copies)
+    require_positive(frames=1 if frames is None else frames)
+    require_counts(episodes=1 if episodes is None else episodes, copies=copies)
     agent = RandomAgent(environment.spec) if agent is None else agent
     wanted = _Wanted(frames, episodes, agent, explore, copies, longest, progress)
     if out is None:
@@ -84,8 +85,9 @@ def _missing(environment: Environment, wanted: _Wanted, seed: int, *, frames: in
         budget, seeds, total = -(-(wanted.frames - frames) // repeat), itertools.count(seed), wanted.frames
     else:
         missing = max(0, (wanted.episodes or 0) - episodes)
-        budget, seeds, length = None, range(seed, seed + missing), environment.decisions_per_episode
-        total = None if length is None else frames + missing * length * repeat
+        budget, seeds = None, range(seed, seed + missing)
+        known = [length for length in (environment.decisions_per_episode, wanted.longest) if length is not None]
+        total = frames + missing * min(known) * repeat if known else None
     report = None if progress is None else lambda decisions: progress(frames + decisions * repeat, total)
     return play(
         environment,

@@ -15,7 +15,7 @@ import numpy as np
 
 from mpc import tasks as library
 from mpc.agent import AgentState, PlanningAgent
-from mpc.costs import TaskCost, check, cost, goal
+from mpc.costs import TaskCost, check, cost, goal, middle
 from mpc.critic import Critic
 from mpc.description import Task
 from mpc.errors import ConfigurationError, GoalWarning
@@ -65,7 +65,7 @@ class Configurator:
         self._terms = {name: self._term(name, own) for name in names}
         self._goals = {name: self._reachable(name, task.goal) for name, task in tasks.items() if task.goal is not None}
         for name in tasks:
-            check(model, self.cost(name), _middle(model))
+            check(model, self.cost(name), middle(model))
 
     def cost(self, name: str) -> Combined:
         """The cost of a task: every term of every task, weighted by this one's wishes."""
@@ -189,14 +189,3 @@ def _check_own(costs: Any) -> None:
             raise ConfigurationError(
                 f"costs[{name!r}]={term!r}: expected an mpc cost, or a function of (readout, action, step)."
             )
-
-
-def _middle(model: Any) -> dict[str, np.ndarray]:
-    """An observation like those of the data: their mean, without a picture; of a simulator the robot as its model puts it."""
-    observation, normaliser = model.spec.blank, getattr(model, "normaliser", None)
-    if isinstance(model, Simulator):
-        rest = model.engine.model.qpos0
-        observation["state"][1 : 1 + len(rest)] = rest
-    elif normaliser is not None:
-        observation |= model.spec.unflatten(normaliser.inverse(np.zeros(model.spec.size, np.float32)))
-    return {name: np.asarray(value) for name, value in observation.items()}

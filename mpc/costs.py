@@ -12,12 +12,14 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, PyTree
 
 from mpc.errors import CostError, MPCError
 from planners import pytree, static
 from worldmodels.errors import WorldModelError
+from worldmodels.simulator import Simulator
 from worldmodels.spec import DiscreteAction
 
 
@@ -82,6 +84,17 @@ def no_action(model: Any) -> Array:
     """The middle of the action space, normalised: what the state that a plan ends in is charged with."""
     action = model.spec.action
     return jnp.zeros(action.shape, jnp.int32 if isinstance(action, DiscreteAction) else jnp.float32)
+
+
+def middle(model: Any) -> dict[str, np.ndarray]:
+    """An observation like those of the data: their mean, without a picture; of a simulator the robot as its model puts it."""
+    observation, normaliser = model.spec.blank, getattr(model, "normaliser", None)
+    if isinstance(model, Simulator):
+        rest = model.engine.model.qpos0
+        observation["state"][1 : 1 + len(rest)] = rest
+    elif normaliser is not None:
+        observation |= model.spec.unflatten(normaliser.inverse(np.zeros(model.spec.size, np.float32)))
+    return {name: np.asarray(value) for name, value in observation.items()}
 
 
 def cost(function: Callable[..., Any], **parameters: Any) -> FunctionTaskCost:

@@ -25,7 +25,7 @@ from mpc.errors import EnvironmentFaultError, MPCError, RenderingError, Unsuppor
 from mpc.registry import frames_per_episode, instance, seconds_per_frame
 from mpc.rendering import Camera, resized
 from mpc.spaces import Field, action_spec, blocked, native_action, observation_fields
-from planners.errors import SettingError, require_positive
+from planners.errors import SettingError, require_counts
 from worldmodels.spec import Spec
 
 PIXELS, SIZE = "pixels", 64
@@ -67,7 +67,7 @@ def make(
       UnsupportedEnvironmentError: spaces or action bounds that do not fit, `privileged` without MuJoCo, or a quantity to observe
         that is not there.
     """
-    require_positive(action_repeat=action_repeat, block=block)
+    require_counts(action_repeat=action_repeat, block=block)
     return Environment(id, action_repeat=action_repeat, privileged=privileged, observe=tuple(observe), block=block)
 
 

@@ -12,7 +12,7 @@ from scipy.special import stdtrit
 from mpc.acting import play
 from mpc.environment import Environment
 from mpc.mixed import MixedState
-from planners.errors import require_positive
+from planners.errors import require_counts
 from worldmodels.data.episode import Episodes
 
 TIMED_DECISIONS = 100
@@ -70,7 +70,7 @@ def evaluate(
 
     Where the environment has no time limit, episodes are cut after `ENDLESS` decisions.
     """
-    require_positive(episodes=episodes)
+    require_counts(episodes=episodes)
     ends: list[Any] = []
     seeds = range(seed, seed + episodes)
     played = tuple(play(environment, agent, seeds, longest=longest(environment), copies=copies or episodes, on_end=ends.append))

@@ -114,7 +114,7 @@ def _policy(agent: PolicyAgent) -> dict[str, bytes]:
     _refuse_memory(model)
 
     def act(observation):
-        return model.spec.action.denormalise(policy(model.features(model.start(observation))).mean)
+        return limited(model.spec.action.denormalise(policy(model.features(model.start(observation))).mean), model.spec)
 
     return {"act": _serialised(act, model.spec.blank)}
 
@@ -131,11 +131,16 @@ def _planner(agent: PlanningAgent) -> dict[str, bytes]:
         made, state = agent.act(
             jax.tree.unflatten(structure, state), observation, elapsed=elapsed, key=jax.random.wrap_key_data(key)
         )
-        return made.action, jax.tree.leaves(state)
+        return limited(made.action, agent.model.spec), jax.tree.leaves(state)
 
     state = jax.eval_shape(reset, seen)
     elapsed, key = jax.ShapeDtypeStruct((), jnp.float32), jax.ShapeDtypeStruct((2,), jnp.uint32)
     return {"reset": _serialised(reset, seen), "act": _serialised(act, state, seen, elapsed, key)}
+
+
+def limited(action: Any, spec: Spec) -> Any:
+    """The action inside its box exactly, where denormalising rounds out of it."""
+    return action if isinstance(spec.action, DiscreteAction) else jnp.clip(action, *spec.action.within)
 
 
 def _refuse_memory(model: Any) -> None:

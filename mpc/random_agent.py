@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Int
 
 from mpc.decision import Decision
 from planners import pytree, static
-from planners.errors import SettingError, require_positive
+from planners.errors import SettingError, require_counts
 from planners.noise import coloured_noise
 from worldmodels.spec import DiscreteAction, Spec
 
@@ -56,7 +56,7 @@ class PinkAgent:
     length: int = static(default=256)
 
     def __post_init__(self):
-        require_positive(length=self.length)
+        require_counts(length=self.length)
         if not 0 <= self.exponent <= 4:
             raise SettingError(f"exponent={self.exponent}: expected a number from 0 (white) to 4.")
 

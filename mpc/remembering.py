@@ -26,6 +26,10 @@ class RememberingAction:
     def normaliser(self):
         return self.model.normaliser
 
+    @property
+    def cost_normaliser(self):
+        return self.model.cost_normaliser
+
     def start(self, observation):
         action = self.spec.action
         nothing = jnp.zeros(action.shape, jnp.int32 if isinstance(action, DiscreteAction) else jnp.float32)

@@ -73,9 +73,8 @@ class SimulatorProblem(Problem):
         going_on = jax.vmap(self.continues)(states, actions) * self.discount
         weights = jnp.concatenate([jnp.ones(1), jnp.cumprod(going_on)])
         running = jax.vmap(self.cost)(states, actions, steps)
-        last = self.terminal_cost(jax.tree.map(lambda x: x[-1], latents))
-        costs = jnp.concatenate([running, last[None]])
-        total = jnp.where(weights > 0, weights * costs, 0.0).sum()
+        paid = jnp.where(weights[:-1] > 0, weights[:-1] * running, 0.0).sum()
+        total = self.conclude(jax.tree.map(lambda x: x[-1], latents), paid, weights[-1])
         constraints = self.constraints
         if constraints is None:
             return total, jnp.zeros(())
@@ -83,13 +82,16 @@ class SimulatorProblem(Problem):
         return total, jnp.where(weights[:-1] > 0, worst, 0.0).max(initial=0.0)
 
 
-def simulator_problem(model: Simulator, cost: Any, *, horizon: int, discount: float = 1.0) -> SimulatorProblem:
+def simulator_problem(
+    model: Simulator, cost: Any, *, horizon: int, discount: float = 1.0, rate: Any = None, previous: Any = None
+) -> SimulatorProblem:
     """The problem of following an `mpc.cost(...)` on true physics, over normalised actions; the last state is charged too."""
+    ones = jnp.ones(model.spec.action.shape)
     return SimulatorProblem(
         dynamics=model.predict,
         cost=costs.OnModel(model, cost),
         terminal_cost=costs.TerminalOnModel(model, cost, horizon),
-        actions=planners.Box(-jnp.ones(model.spec.action.shape), jnp.ones(model.spec.action.shape)),
+        actions=planners.Box(-ones, ones, rate, previous),
         discount=discount,  # type: ignore[arg-type]
         trajectory=model.trajectory,
     )

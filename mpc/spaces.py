@@ -51,7 +51,7 @@ def _fields(space: spaces.Space, path: tuple[Any, ...], environment: str) -> lis
                 "Wrap the environment (gymnasium.wrappers.TransformObservation) and register the result."
             )
         dtype = np.uint8 if image else np.float32
-        return [Field(name, path, space.shape, lambda value: np.asarray(value, dtype))]
+        return [Field(name, path, space.shape, lambda value: np.array(value, dtype))]
     if isinstance(space, CATEGORIES):
         return [Field(name, path, (spaces.flatdim(space),), lambda value: _one_hot(space, value))]
     raise UnsupportedEnvironmentError(

@@ -100,11 +100,13 @@ def learn_distance(
 ) -> TemporalDistance:
     """The distance between features of the frozen `model`, in decisions of the episodes, which are of the same environment.
 
-    Raises `CostError` for no episodes, or for such as do not show what the model observes.
+    Raises `CostError` for a model with a memory, for no episodes, or for such as do not show what the model observes.
     """
     settings = settings or DistanceSettings()
     if not len(episodes):
         raise CostError("there is no episode to learn a distance from: collect some first.")
+    if getattr(model, "memory", None) is not None:
+        raise CostError("the model has a memory, and a distance is learned from single observations: expected memory='none'.")
     for name, shape in model.spec.observation:
         shown = {each: values.shape[1:] for each, values in episodes[0].observations.items()}
         if shown.get(name) != shape:

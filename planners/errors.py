@@ -1,5 +1,6 @@
 """What planners raise, always before any computation starts."""
 
+from math import isfinite
 from numbers import Integral, Real
 from typing import Any
 
@@ -37,6 +38,13 @@ def require_counts(**settings: int) -> None:
     for name, value in settings.items():
         if not is_whole(value) or value < 1:
             raise SettingError(f"{name}={value!r}: expected an integer, at least 1.")
+
+
+def require_finite(**settings: float) -> None:
+    """Raise `SettingError` for the first setting that is no finite number."""
+    for name, value in settings.items():
+        if not isinstance(value, Real) or not isfinite(value):
+            raise SettingError(f"{name}={value!r}: expected a finite number.")
 
 
 def require_fraction(**settings: float) -> None:

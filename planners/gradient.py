@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 
 from planners import augmented_lagrangian, proposals, sampling
 from planners.actions import Box, require_box
-from planners.errors import ProblemShapeError, SettingError, require_counts
+from planners.errors import ProblemShapeError, SettingError, require_counts, require_finite
 from planners.noise import coloured_noise
 from planners.plan import Diagnostics, Incumbent, finite_or_inf
 from planners.problem import Latent, Problem
@@ -79,8 +79,9 @@ class Gradient:
 
     def __post_init__(self):
         require_counts(horizon=self.horizon, starts=self.starts, iterations=self.iterations)
+        require_finite(spread=self.spread, exponent=self.exponent, tolerance=self.tolerance)
         for name in ("learning_rate", "penalty"):
-            if getattr(self, name) <= 0:
+            if not 0 < getattr(self, name) < float("inf"):
                 raise SettingError(f"{name}={getattr(self, name)}: expected a positive number.")
         if not 0 <= self.decay <= 1:
             raise SettingError(f"decay={self.decay}: expected the last step size as a fraction of the first, in [0, 1].")

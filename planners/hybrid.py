@@ -51,7 +51,7 @@ class CEMGradient:
         sampling.check(self, given=2, elites=max(self.elites, self.refined))
         sampling.check_spread(spread=self.spread, min_spread=self.min_spread, learning_rate=self.learning_rate)
         require_fraction(momentum=self.momentum)
-        if self.penalty <= 0:
+        if not 0 < self.penalty < float("inf"):
             raise SettingError(f"penalty={self.penalty}: expected a positive number.")
 
     def init(self, problem):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from planners import sampling
-from planners.errors import SettingError, require_counts, require_fraction, require_positive
+from planners.errors import SettingError, require_counts, require_finite, require_fraction, require_positive
 from planners.parameterisation import PER_STEP, Parameterisation
 
 
@@ -41,6 +41,7 @@ class ICEM:
         require_positive(shrink=self.shrink)
         sampling.check(self, given=self.keep + 2, elites=self.elites)
         sampling.check_spread(spread=self.spread, min_spread=self.min_spread)
+        require_finite(exponent=self.exponent)
         require_fraction(momentum=self.momentum)
         if self.keep > self.elites:
             raise SettingError(f"keep={self.keep} with elites={self.elites}: expected keep <= elites.")

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from planners import augmented_lagrangian, quadratic_model, riccati, sampling
 from planners.actions import Box
-from planners.errors import SettingError, require_counts
+from planners.errors import SettingError, require_counts, require_finite
 from planners.gradient import differentiable_box
 from planners.plan import Diagnostics, Incumbent, finite_or_inf
 from planners.problem import Latent, Problem
@@ -63,9 +63,10 @@ class ILQR:
 
     def __post_init__(self):
         require_counts(horizon=self.horizon, iterations=self.iterations, steps=self.steps)
-        if self.regularisation < 0:
+        require_finite(tolerance=self.tolerance)
+        if not 0 <= self.regularisation < float("inf"):
             raise SettingError(f"regularisation={self.regularisation}: expected 0 or more.")
-        if self.penalty <= 0:
+        if not 0 < self.penalty < float("inf"):
             raise SettingError(f"penalty={self.penalty}: expected a positive weight.")
 
     def init(self, problem: Problem) -> Float[Array, "H A"]:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from planners import sampling
-from planners.errors import SettingError
+from planners.errors import SettingError, require_finite
 from planners.parameterisation import PER_STEP, Parameterisation
 
 ROOTS = 64  # plans of largest weight whose first actions are returned with the plan
@@ -51,7 +51,8 @@ class MPPI:
     def __post_init__(self):
         sampling.check(self, given=2)
         sampling.check_spread(spread=self.spread)
-        if self.temperature <= 0 or self.smoothness < 0:
+        require_finite(exponent=self.exponent)
+        if not 0 < self.temperature < float("inf") or not 0 <= self.smoothness < float("inf"):
             raise SettingError(
                 f"temperature={self.temperature}, smoothness={self.smoothness}: expected temperature > 0 and smoothness >= 0."
             )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 
 from planners import sampling
+from planners.errors import require_finite
 from planners.parameterisation import PER_STEP, Parameterisation
 
 
@@ -35,6 +36,7 @@ class PredictiveSampling:
     def __post_init__(self):
         sampling.check(self, given=2)
         sampling.check_spread(spread=self.spread)
+        require_finite(exponent=self.exponent)
 
     def init(self, problem):
         return sampling.cold_start(self, problem)

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from planners import sampling, tree_model, tree_reading
 from planners.actions import Box, Discrete
-from planners.errors import SettingError, require_counts
+from planners.errors import SettingError, require_counts, require_finite
 from planners.plan import Diagnostics, Incumbent
 from planners.problem import Latent, Problem
 from planners.pytree import pytree
@@ -75,11 +75,12 @@ class TreeSearch:
     def __post_init__(self):
         counts = {"horizon": self.horizon, "iterations": self.iterations, "simulations": self.simulations}
         require_counts(**counts, candidates=self.candidates)
+        require_finite(spread=self.spread, widen=self.widen)
         if self.candidates < 2:
             raise SettingError(f"candidates={self.candidates}: expected at least 2 actions to choose from.")
         if self.simulations % self.iterations:
             raise SettingError(f"simulations={self.simulations} with iterations={self.iterations}: expected a multiple.")
-        if self.gumbel < 0:
+        if not 0 <= self.gumbel < float("inf"):
             raise SettingError(f"gumbel={self.gumbel}: expected 0 or more.")
 
     def init(self, problem: Problem) -> Array:

@@ -144,7 +144,7 @@ def test_an_agent_must_be_a_pytree_and_the_amount_given_once(cartpole):
         with pytest.raises(CollectionError, match="one of the two"):
             collect(cartpole, frames=frames, episodes=episodes)
     for frames, copies in ((0, 1), (10, 0)):
-        with pytest.raises(SettingError, match="expected at least 1"):
+        with pytest.raises(SettingError, match="at least 1"):
             collect(cartpole, frames=frames, copies=copies)
 
 

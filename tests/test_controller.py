@@ -1,5 +1,6 @@
 """The controller: what it promises under every fault we can think of, and that it controls."""
 
+import dataclasses
 import json
 import threading
 
@@ -402,3 +403,48 @@ def test_counts_are_bounded_whatever_messages_errors_carry(monkeypatch):
     for index in range(1200):
         count(made.counts, Rung.SAFE, [f"fault {index}"])
     assert len(made.counts) <= 1001 and made.counts["other faults"] > 100
+
+
+@pytest.mark.parametrize(
+    "parts", [{"members": 2}, {"noise": "quantised", "noise_size": 3}, {"noise": "gaussian", "members": 2}]
+)
+def test_a_model_that_knows_several_futures_is_driven_too(parts):
+    model = worldmodels.JEPA(tiny.SPEC, latent=4, hidden=8, head=4, expander=4, **parts)
+    made = controller(policy=False, model=model, delay=0.1, surprise=np.inf)
+    made.warm_up(1)
+    _, decisions = drive(made, 3)
+    assert [decision.status.rung for decision in decisions] == [Rung.PLAN] * 3
+
+
+def test_a_stamp_that_is_no_number_counts_one_step_and_the_next_does_not_count_it_again():
+    made = controller()
+    for stamp in (0.0, float("nan"), 0.2):
+        decision = made.step(tiny.observation(1.0, 0.0), stamp)
+    assert decision.status.faults == () and made.memory.now == pytest.approx(2.0)
+
+
+def test_another_cost_is_compiled_aside_while_the_loop_goes_on(monkeypatch):
+    made = controller()
+    made.warm_up(1)
+    drive(made, 2)
+    before, seen = made.agent, []
+    rehearse = mpc.Controller._rehearse
+
+    def watched(aside, repeats):
+        seen.append((made.agent is before, made.step(tiny.observation(1.0, 0.0), 0.2).status.rung))
+        return rehearse(aside, repeats)
+
+    monkeypatch.setattr(mpc.Controller, "_rehearse", watched)
+    made.configure(mpc.goal(tiny.observation(-1.0, 0.0)))
+    assert seen == [(True, Rung.PLAN)] and made.agent is not before
+
+
+def test_bounds_that_float32_does_not_hold_are_rounded_inwards():
+    spec = dataclasses.replace(tiny.SPEC, action=worldmodels.ContinuousAction((-2.7,), (0.1,)))
+    made = controller(10.0, model=true_model(spec))
+    for target in (10.0, -10.0):
+        made.set_cost_weights(target=target)
+        action = float(made.step(tiny.observation(0.0, 0.0), target).action[0])
+        assert -2.7 <= action <= 0.1
+    low, high = spec.action.within
+    assert float(low[0]) >= -2.7 and float(high[0]) <= 0.1

@@ -69,3 +69,10 @@ def test_the_command_writes_both(tmp_path, monkeypatch, capsys):
     assert "effective rank" in capsys.readouterr().out
     assert run("diagnose", "model", "nowhere", "--out", "other", monkeypatch=monkeypatch) == 2
     assert not (tmp_path / "other").exists()
+
+
+def test_numbers_that_are_not_finite_are_null():
+    from benchmarks.diagnose import finite
+
+    given = {"score": float("inf"), "rows": [1.0, float("nan")], "at": (2, None)}
+    assert json.loads(json.dumps(finite(given), allow_nan=False)) == {"score": None, "rows": [1.0, None], "at": [2, None]}

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+import mpc
 from mpc.environment import FULL_PHYSICS, make
 from mpc.errors import EnvironmentFaultError, UnknownEnvironmentError, UnsupportedEnvironmentError
 from planners.errors import SettingError
@@ -82,6 +83,20 @@ def test_spec_names_every_quantity(counter_id):
         "count": np.float32, "arm.angle": np.float32, "arm.gripper": np.float32, "camera": np.uint8
     }  # fmt: skip
     np.testing.assert_array_equal(observation["arm.gripper"], [1, 0, 0])
+
+
+def test_observations_are_kept_though_the_environment_writes_into_its_own():
+    class Same(Counter):
+        observation_space = spaces.Box(0, 100, (1,))
+        kept = np.zeros(1, np.float32)
+
+        def _observation(self):
+            self.kept[:] = self.count
+            return self.kept
+
+    gymnasium.register("sailplan-test/Same-v0", entry_point=Same)
+    (episode,) = mpc.collect(make("sailplan-test/Same-v0"), episodes=1)
+    np.testing.assert_array_equal(episode.observations["observation"][:, 0], np.arange(8))
 
 
 def test_action_repeat_sums_rewards_and_stops_at_the_end(counter_id):

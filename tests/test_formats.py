@@ -254,3 +254,15 @@ def test_a_model_watches_episodes_without_actions_and_learns_them_from_others(tm
     other = dataclasses.replace(labelled, spec=tiny.POSITION)
     with pytest.raises(SpecError, match="the model watched"):
         worldmodels.learn_actions(watched, other, settings)
+
+
+def test_columns_of_one_name_are_refused_and_what_is_no_observation_is_said_so(tmp_path):
+    rows = {"observation.x": [1.0, 2.0], "observations.x": [3.0, 4.0], "observation_y": [5.0, 6.0], "action": [0.0, 1.0]}
+    pq.write_table(pa.table(rows), tmp_path / "twice.parquet")
+    with pytest.raises(DataError, match="more than one column is called x"):
+        open_source(tmp_path / "twice.parquet", Reading())
+    del rows["observations.x"]
+    pq.write_table(pa.table(rows), tmp_path / "once.parquet")
+    source = open_source(tmp_path / "once.parquet", Reading())
+    assert "observation_y" in source.ignored
+    assert source.load(source.names[0]).observations.keys() == {"x"}

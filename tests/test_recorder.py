@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from decimal import Decimal
 
@@ -234,6 +235,23 @@ def test_settings_may_be_of_numpy_and_a_recorder_has_one_controller(tmp_path):
     drive(made, 3)
     made.close()
     assert [replay.identical for replay in Log(tmp_path / "log", made.agent).replays()] == [True] * 3
+
+
+class Robot:
+    """Holds what cannot be copied, as a driver does."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+
+    def brake(self, observation):
+        return np.zeros(1)
+
+
+def test_a_safe_action_of_a_robot_that_cannot_be_copied_is_recorded_as_a_function(tmp_path):
+    made = recorded(tmp_path / "log", safe=Robot().brake)
+    drive(made, 2)
+    made.close()
+    assert Log(tmp_path / "log", made.agent).manifest.settings["controller"]["safe"] == "function"
 
 
 def test_a_full_disk_is_named_the_loop_goes_on_and_so_does_the_log_when_there_is_space_again(tmp_path, monkeypatch):

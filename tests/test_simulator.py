@@ -9,6 +9,7 @@ import mujoco
 import numpy as np
 import pytest
 
+import mpc
 import mpc.environment
 import planners
 from mpc import costs, tasks
@@ -159,6 +160,15 @@ def test_a_divergence_that_mujoco_resets_is_a_nan(cartpole):
     thrown = latent | {"state": latent["state"].at[-1].set(1e12)}
     finite = jnp.isfinite(model.trajectory(thrown, jnp.zeros((6, 1)))["state"]).all(-1)
     assert not finite[1:].any()
+
+
+def test_a_plan_that_diverges_ranks_last_though_its_cost_looks_elsewhere(cartpole):
+    model, latent = cartpole
+    problem = simulator_problem(model, mpc.effort(), horizon=6)
+    thrown = latent | {"state": latent["state"].at[-1].set(1e12)}
+    actions = jnp.zeros((6, 1))
+    assert np.isnan(problem.score(thrown, actions, jnp.zeros((6, 0)))[0])
+    assert np.isfinite(problem.score(latent, actions, jnp.zeros((6, 0)))[0])
 
 
 def test_kinematics_of_every_kind_of_joint():

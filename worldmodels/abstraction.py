@@ -63,6 +63,10 @@ class Abstraction:
         return replace(below, action=DiscreteAction(self.codes), seconds_per_step=seconds, action_block=1)
 
     @property
+    def cost_normaliser(self) -> Any:
+        return self.model.cost_normaliser
+
+    @property
     def codes(self) -> int:
         """How many abstract actions there are."""
         return self.model.settings.noise_size

@@ -85,6 +85,11 @@ def check_labelled(watched: JEPA, episodes: Sequence[Episode], settings: Trainin
     spec = getattr(episodes, "spec", watched.spec)
     if spec.observation != watched.spec.observation:
         raise SpecError(f"the model watched {watched.spec.observation}, the episodes with actions show {spec.observation}.")
+    if spec.seconds_per_step != watched.spec.seconds_per_step:
+        raise SpecError(
+            f"the model watched steps of {watched.spec.seconds_per_step} s, the episodes with actions have steps of "
+            f"{spec.seconds_per_step} s. Expected the same."
+        )
     longest = max((len(episode) for episode in episodes), default=0)
     if longest < settings.length:
         raise DataError(

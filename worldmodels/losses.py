@@ -54,7 +54,8 @@ def _rollout(model: JEPA, first: Array, actions: Array, targets: Array, member: 
         z, nats = jnp.zeros((0,)), jnp.zeros(())
         if variable is not None:
             choices = variable.choices(key=key)
-            tried = jax.vmap(lambda z: model.following(state, action, z, member))(choices)
+            judge = None if member is None else 0  # what a code means, the first member says for all
+            tried = jax.vmap(lambda z: model.following(state, action, z, judge))(choices)
             energies = jax.lax.stop_gradient(((tried - target) ** 2).mean(-1))
             prior = jnp.moveaxis(model.log_prior(jax.lax.stop_gradient(state), action, len(choices)), -1, 0)
             z, nats = choices[jnp.argmin(energies, axis=0)], information(posterior(energies, prior), prior)

@@ -35,6 +35,14 @@ class ContinuousAction:
     def shape(self) -> tuple[int, ...]:
         return (len(self.low),)
 
+    @property
+    def within(self) -> tuple[np.ndarray, np.ndarray]:
+        """The bounds as float32, rounded inwards where float32 does not hold them."""
+        low, high = (np.asarray(bound, np.float64) for bound in (self.low, self.high))
+        near_low, near_high = low.astype(np.float32), high.astype(np.float32)
+        inner_low = np.where(near_low < low, np.nextafter(near_low, np.float32(np.inf)), near_low)
+        return inner_low, np.where(near_high > high, np.nextafter(near_high, np.float32(-np.inf)), near_high)
+
     def normalise(self, action: Any) -> Any:
         """Environment units to [-1, 1]; numpy in, numpy out, JAX in, JAX out."""
         low, high = np.asarray(self.low, np.float32), np.asarray(self.high, np.float32)
@@ -159,7 +167,7 @@ class Spec:
         if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
             raise SpecError(f"action {array} of dtype {array.dtype}: expected finite numbers.")
         low, high = np.asarray(self.action.low), np.asarray(self.action.high)
-        slack = 1e-5 * (high - low)
+        slack = 1e-5 * (high - low) + np.spacing(np.maximum(abs(low), abs(high)).astype(np.float32))
         if (array < low - slack).any() or (array > high + slack).any():
             raise SpecError(f"action {array}: expected values between {self.action.low} and {self.action.high}.")
 

@@ -1,5 +1,6 @@
 """One controller for N robots: they perceive and plan in one compiled call, and each has its own memory, rungs and faults."""
 
+import copy
 import math
 import threading
 import time as clock
@@ -11,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from mpc import costs
 from mpc.agent import PlanningAgent
 from mpc.controller import programs
 from mpc.controller.clocks import settle
@@ -54,7 +56,7 @@ class BatchController(Configuration):
         self.rules = Rules(self.spec, settings, getattr(agent.model, "normaliser", None))
         self.counts: Counter[str] = Counter()
         self.decisions, self._turn = 0, threading.RLock()
-        self._slice = self._finish = 0.0
+        self._begin = self._slice = self._finish = 0.0  # usual seconds of a search's stages
         self.take(agent)
         self.memories = [self.rules.begin() for _ in range(robots)]
         self._latents: Any = None
@@ -62,8 +64,9 @@ class BatchController(Configuration):
 
     def warm_up(self, repeats: int = 3) -> None:
         """Compile everything and learn what a slice takes; afterwards nothing compiles. `ControllerError` for a short deadline."""
-        self._rehearse(repeats)
-        least = self._slice + self._finish
+        costs.check(self.agent.charged, self.agent.cost, costs.middle(self.agent.model), critic=self.agent.critic)  # type: ignore[union-attr]
+        self._expect(self._rehearse(repeats))
+        least = self._begin + self._slice + self._finish
         if self.settings.deadline is not None and self.settings.deadline < SLACK * least:
             raise ControllerError(
                 f"deadline={self.settings.deadline} s: one slice for {self.robots} robots takes {least:.4f} s here. "
@@ -77,8 +80,9 @@ class BatchController(Configuration):
         chosen: list[Any] = list(given) if isinstance(given, Iterable) else [None]
         if not all(isinstance(index, Integral) and index in range(self.robots) for index in chosen):
             raise ControllerError(f"robots={robots}: expected a list of numbers from 0 to {self.robots - 1}.")
-        for index in chosen:
-            self.memories[index] = self.rules.begin(seen=self.memories[index].seen)
+        with self._turn:
+            for index in chosen:
+                self.memories[index] = self.rules.begin(seen=self.memories[index].seen)
 
     def step(self, observations: Sequence[Any], time: float | Sequence[float]) -> list[ControlDecision]:
         """One decision for each robot, from its observation and its stamp (or one for all). Never raises; see `Controller.step`."""
@@ -172,9 +176,10 @@ class BatchController(Configuration):
         elapsed = np.array([m.now - m.planned for m in self.memories], np.float32)
         numbers = (np.uint32(number) * np.uint32(self.robots) + np.arange(self.robots, dtype=np.uint32)).astype(np.uint32)
         seed = np.uint32(self.settings.seed)
+        mark = clock.perf_counter()
         search = programs.begin_all(*self.flat, self._latents, sent[:, 1:], warm, elapsed, *limits, seed, numbers)
         jax.block_until_ready(search)
-        mark, slices = clock.perf_counter(), 0
+        self._begin, mark, slices = clock.perf_counter() - mark, clock.perf_counter(), 0
         for _ in range(self.agent.planner.iterations):  # type: ignore[union-attr]
             if slices and until - mark < SLACK * (self._slice + self._finish):
                 break
@@ -233,21 +238,25 @@ class BatchController(Configuration):
         count(self.counts, rung, faults)
         return action.copy()
 
-    def _rehearse(self, repeats: int) -> None:
-        kept = self.counts.copy(), self.decisions, self.memories, self._latents, self._warm
+    def _rehearse(self, repeats: int) -> Any:
+        """Steps of a copy, on observations of nothing; the middle durations are what is usual."""
+        aside = copy.copy(self)
+        aside.counts, aside._turn = Counter(), threading.RLock()
         nothing, taken = [self.rules.nothing] * self.robots, []
         for _ in range(repeats + 1):
-            self._slice = self._finish = 0.0
-            self._latents = self._warm = None
-            self.memories = [self.rules.begin() for _ in range(self.robots)]
+            aside._begin = aside._slice = aside._finish = 0.0
+            aside._latents = aside._warm = None
+            aside.memories = [self.rules.begin() for _ in range(self.robots)]
             for tick in range(3):
-                self.step(nothing, tick * self.settings.period)
-            taken.append((self._slice, self._finish))
+                aside.step(nothing, tick * self.settings.period)
+            taken.append((aside._begin, aside._slice, aside._finish))
             if self.reflex is not None:
-                self._act(None, np.zeros(self.robots, bool), [[] for _ in range(self.robots)])
-        super()._rehearse(repeats)
-        self._slice, self._finish = np.median(taken[1:], axis=0).tolist()
-        self.counts, self.decisions, self.memories, self._latents, self._warm = kept
+                aside._act(None, np.zeros(self.robots, bool), [[] for _ in range(self.robots)])
+        return np.median(taken[1:], axis=0).tolist()
+
+    def _expect(self, usual: Any) -> None:
+        super()._expect(usual)
+        self._begin, self._slice, self._finish = usual
 
 
 def _items(given: Any, count: int) -> list[Any]:

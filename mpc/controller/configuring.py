@@ -1,6 +1,9 @@
 """What a running controller is after: a goal, the weights of its cost, or another cost altogether. Never in the loop's time."""
 
+import contextlib
+import copy
 import difflib
+import threading
 from dataclasses import replace
 from typing import Any
 
@@ -32,19 +35,21 @@ class Configuration:
     intact: Any
     _critic: Any = None
     _rehearsed: frozenset[Any] = frozenset()
+    _turn: Any = contextlib.nullcontext()  # in a loop a lock, held while deciding and while what is decided by changes
 
     def take(self, agent: PlanningAgent | PolicyAgent) -> None:
         """Act by `agent`. `ControllerError` where a parameter is not finite."""
         flat = pack(agent)
         if not bool(programs.finite(flat[0])):
             raise ControllerError(f"{type(agent).__name__}: a parameter is NaN or infinite. Load or train the agent again.")
-        self.agent, self.flat = agent, flat
-        self._critic = getattr(agent, "critic", None) or self._critic
         reflex = agent if isinstance(agent, PolicyAgent) else None
         if isinstance(agent, PlanningAgent) and agent.policy is not None:
             reflex = PolicyAgent(agent.model, agent.policy)
-        self.reflex = None if reflex is None else pack(reflex)
-        self.intact = self.flat, self.reflex
+        packed = None if reflex is None else pack(reflex)
+        with self._turn:
+            self.agent, self.flat, self.reflex = agent, flat, packed
+            self._critic = getattr(agent, "critic", None) or self._critic
+            self.intact = self.flat, self.reflex
 
     @property
     def doubt(self) -> float | None:
@@ -94,24 +99,30 @@ class Configuration:
     def configure(self, task: costs.TaskCost) -> None:
         """Be driven by another cost; the critic, which knows only the learned one, is left out beside any other.
 
-        `CostError` for a cost that does not suit the model. Another kind of cost compiles, here and not in the loop.
+        `CostError` for a cost that does not suit the model. Another kind of cost compiles, here and not in the loop, which another
+        thread may go on with meanwhile by what it had.
         """
         if not isinstance(self.agent, PlanningAgent):
             raise ControllerError(f"{type(self.agent).__name__} is driven by no cost: expected an agent that plans.")
         if isinstance(task, costs.GoalCost):
             self.agent.model.spec.check_observation(task.goal)
-        costs.check(self.agent.charged, task, self.rules.nothing, critic=self._critic)  # type: ignore[attr-defined]
-        before, critic = self.agent, self._critic if isinstance(task, costs.LearnedCost) else None
-        self.take(replace(before, cost=task, critic=critic))
-        if self.flat[1] not in self._rehearsed:
-            try:
-                self._rehearse(1)
-            except Exception:
-                self.take(before)
-                raise
+        costs.check(self.agent.charged, task, costs.middle(self.agent.model), critic=self._critic)
+        aside = copy.copy(self)
+        aside._turn = threading.RLock()
+        aside.take(replace(self.agent, cost=task, critic=self._critic if isinstance(task, costs.LearnedCost) else None))
+        known = aside.flat[1] in self._rehearsed
+        usual = None if known else aside._rehearse(1)
+        with self._turn:
+            self.take(aside.agent)
+            if usual is not None:
+                self._expect(usual)
 
-    def _rehearse(self, repeats: int) -> None:
-        """Compile what deciding by `flat` takes."""
+    def _rehearse(self, repeats: int) -> Any:
+        """Compile what deciding by `flat` takes, touching nothing that is decided by; the usual seconds of its stages."""
+        raise NotImplementedError
+
+    def _expect(self, usual: Any) -> None:
+        """Count on these durations, and on that deciding by `flat` compiles no more."""
         self._rehearsed = self._rehearsed | {self.flat[1]}
 
     def _drive_by(self, cost: Any) -> None:

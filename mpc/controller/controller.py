@@ -4,6 +4,7 @@ Each call of `step` perceives, plans until the deadline, and falls down a ladder
 plan shifted in time, the policy, a safe action. The status names the rung and every fault.
 """
 
+import copy
 import threading
 import weakref
 from collections import Counter
@@ -129,8 +130,8 @@ class Controller(Configuration):
         Raises `ControllerError` where the deadline leaves no time for one slice, or the horizon ends before the plan is there.
         """
         if isinstance(self.agent, PlanningAgent):
-            costs.check(self.agent.charged, self.agent.cost, self.rules.nothing, critic=self.agent.critic)
-        self._rehearse(repeats)
+            costs.check(self.agent.charged, self.agent.cost, costs.middle(self.agent.model), critic=self.agent.critic)
+        self._expect(self._rehearse(repeats))
         deadline, searcher = self.settings.deadline, self.searcher
         if searcher is not None:
             name = type(searcher.planner).__name__
@@ -146,7 +147,7 @@ class Controller(Configuration):
                         f"a plan takes {searcher.usual:.3f} s here, {self._lead} model steps: expected a horizon of more than "
                         f"{2 * self._lead + 1} to follow while the next one is made. Plan further ahead, or with a deadline."
                     )
-                self._rehearse(1)
+                self._expect(self._rehearse(1))
         self.reset()
         settle()
 
@@ -159,10 +160,11 @@ class Controller(Configuration):
             self.spec.check_observation(observation)
         if sent is not None:
             self.spec.check_action(sent)
-        self._generation += 1
-        self.memory = self.rules.begin(sent, self.memory.seen)
-        if self.settings.asynchronous and self._thinker is None and self.searcher is not None:
-            self._thinker = self._new_thinker()
+        with self._turn:
+            self._generation += 1
+            self.memory = self.rules.begin(sent, self.memory.seen)
+            if self.settings.asynchronous and self._thinker is None and self.searcher is not None:
+                self._thinker = self._new_thinker()
 
     def step(self, observation: Any, time: float) -> ControlDecision:
         """The action to send now. Never raises; the action is finite, inside the box and within `rate` of the last one.
@@ -228,10 +230,10 @@ class Controller(Configuration):
         weakref.finalize(self, thread.close)
         return thread
 
-    def _rehearse(self, repeats: int) -> None:
+    def _rehearse(self, repeats: int) -> Any:
         """Run every program a few times, on an observation of nothing; the middle durations are what is usual."""
         taken = []
-        searcher, rules = self.searcher, self.rules
+        searcher, rules = copy.copy(self.searcher), self.rules
         for index in range(repeats + 1):
             memory = rules.begin()
             memory = memory._replace(latent=programs.fresh(*self.flat, rules.nothing))
@@ -256,6 +258,9 @@ class Controller(Configuration):
                 found = searcher.run(self.flat, request(rules, memory, 2 * index + tick, lead=self._lead))
                 memory = memory._replace(warm=found.warm)
             taken.append((searcher.begin, searcher.improve, searcher.finish))
-        super()._rehearse(repeats)
-        if searcher is not None:
-            searcher.begin, searcher.improve, searcher.finish = np.median(taken[1:] or taken, axis=0).tolist()
+        return np.median(taken[1:] or taken, axis=0).tolist() if taken else None
+
+    def _expect(self, usual: Any) -> None:
+        super()._expect(usual)
+        if self.searcher is not None:
+            self.searcher.begin, self.searcher.improve, self.searcher.finish = usual

@@ -43,8 +43,8 @@ def _perceive(model: Any, latent: PyTree, sent: Array, observation: dict[str, Ar
 
 
 def _ahead(model: Any, latent: PyTree, action: Array) -> PyTree:
-    """One step without noise."""
-    return model.predict(latent, action, jnp.zeros((0,)))
+    """One step; of a model that knows several futures, always in the same one."""
+    return model.predict(latent, action, model.draw_noise(1, 1, key=jax.random.key(0))[0, 0])
 
 
 def _react(agent: Any, latent: PyTree, coming: Array) -> Array:

@@ -12,7 +12,7 @@ import os
 import shutil
 import threading
 import weakref
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -268,7 +268,7 @@ def _plain(value: Any) -> Any:
 
 
 def _described(settings: Any) -> dict[str, Any]:
-    content = _plain(asdict(settings))
+    content = _plain(asdict(replace(settings, safe="hold")))  # a function may be bound to what cannot be copied
     content["fallbacks"] = [int(rung) for rung in settings.fallbacks]
     content["safe"] = settings.safe if isinstance(settings.safe, str) else "function"
     return content

@@ -82,8 +82,7 @@ class Rules:
 
     def __init__(self, spec: Spec, settings: ControllerSettings, normaliser: Any = None):
         self.spec, self.settings = spec, settings
-        self.low = np.asarray(spec.action.low, np.float32)  # type: ignore[union-attr]
-        self.high = np.asarray(spec.action.high, np.float32)  # type: ignore[union-attr]
+        self.low, self.high = spec.action.within  # type: ignore[union-attr]
         self.rate = None if settings.rate is None else np.asarray(settings.rate, np.float64)
         self.normalised_rate = None if self.rate is None else (self.rate / ((self.high - self.low) / 2)).astype(np.float32)
         self.pending = round(settings.delay / spec.seconds_per_step)
@@ -109,7 +108,8 @@ class Rules:
         stamp, elapsed, last = seconds(time), 1.0, memory.time
         if not math.isfinite(stamp):
             faults.append("time not finite")
-            return memory._replace(now=memory.now + 1.0), 1.0
+            stamp = None if last is None else last + self.spec.seconds_per_step
+            return memory._replace(time=stamp, now=memory.now + 1.0), 1.0
         if last is None:
             elapsed = 0.0
         else:

@@ -87,6 +87,10 @@ class HierarchicalAgent(PlanningAgent):
             raise HierarchyError(
                 "critic given with upper models: the task is the uppermost level's to pay, no critic below is heeded."
             )
+        if self.continuation is not None and self.upper:
+            raise HierarchyError(
+                "continuation given with upper models: ending the episode would spare the lowest level all its subgoals."
+            )
         for name in ("distances", "reach", "policies"):
             given = getattr(self, name)
             if given and len(given) != len(self.upper):

@@ -50,14 +50,14 @@ class Stream:
     has_costs: bool
 
     @classmethod
-    def open(cls, dataset: Dataset, folder: str | Path | None = None) -> "Stream":
-        """The rows of `dataset`, unpacked into `folder` (inside the dataset's own if not given) unless they are there already.
+    def open(cls, dataset: Dataset) -> "Stream":
+        """The rows of `dataset`, unpacked inside its folder unless they are there already.
 
         Raises `DataError` for a bad episode, where only some episodes have costs, and where there is none.
         """
         if not len(dataset):
             raise DataError(f"{dataset.folder}: there is no episode to train on. Collect some first (`sailplan collect`).")
-        folder = Path(folder) if folder is not None else dataset.folder / UNPACKED
+        folder = dataset.folder / UNPACKED
         with contextlib.suppress(OSError, ValueError):
             if json.loads((folder / CONTENTS).read_bytes()) == _contents(dataset):
                 return cls(dataset.spec, **_mapped(dataset, folder, "r"))

@@ -41,7 +41,7 @@ def diagnose(
         "readout": readout_r_squared(seen, model.spec),
         "open_loop": open_loop_errors(seen, model.spec),
         "open_loop_score": open_loop_score(seen),
-        "actions": action_sensitivity(model, seen, seed=seed),
+        "actions": action_sensitivity(model, seen),
         "calibration": calibration(seen),
     }
 

@@ -9,6 +9,7 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float
 
+from worldmodels.errors import SpecError
 from worldmodels.networks import MLP
 from worldmodels.objectives.objective import RANK, Views, Weighted
 from worldmodels.spec import DiscreteAction
@@ -27,6 +28,10 @@ class InverseDynamics(Weighted):
 
     def heads(self, model: Any, rngs: nnx.Rngs) -> dict[str, nnx.Module]:
         s = model.settings
+        if s.actions == "latent" or not model.action_size:
+            raise SpecError(
+                "inverse dynamics reads actions, which a model that watches does not look at: take another objective."
+            )
         return {"inverse": MLP(2 * s.latent, (s.head,), model.action_size, rngs=rngs)}
 
     def terms(self, views: Views) -> dict[str, Float[Array, ""]]:

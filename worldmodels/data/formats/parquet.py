@@ -58,7 +58,10 @@ def _open(path: Path, reading: Reading) -> Source:
     lengths |= {f"episode {number}": row.get("length") for number, row in about.items()}
     names = tuple(dict.fromkeys([*spans, *lengths]))
     films = [name for name, feature in info.get("features", {}).items() if feature.get("dtype") == "video"]
-    known = {_short(name) for name in (*columns, *films) if name.startswith("observation")}
+    shown = Counter(_short(name) for name in dict.fromkeys((*columns, *films)) if name in films or _observed(name))
+    if twice := [name for name, count in shown.items() if count > 1]:
+        raise DataError(f"{path}: more than one column is called {', '.join(twice)}. Rename all but one.")
+    known = set(shown)
     require_known(path, reading.observations, known)
     left = known - set(reading.observations or known)
     films = [name for name in films if _short(name) not in left]
@@ -77,7 +80,7 @@ def _open(path: Path, reading: Reading) -> Source:
         rows = guarded(f"{where} ({file.name})", table, file).slice(start, stop - start)
         read = {column: _column(rows, column, where) for column in rows.column_names if _wanted(column, left)}
         _check_frames(read.get(FRAME), stop - start, lengths.get(name), where)
-        observations = {_short(c): _full(array, c, where) for c, array in read.items() if c.startswith("observation")}
+        observations = {_short(c): _full(array, c, where) for c, array in read.items() if _observed(c)}
         for column in films:
             video, second = film(column, int(name.removeprefix("episode ")))
             observations[_short(column)] = frames(video, stop - start, fps=fps, start=second, where=where, field=_short(column))
@@ -173,7 +176,7 @@ def _empty(pq: Any, spans: dict[str, Span]) -> Iterator[str]:
 def _glance(rows: Any, where: str) -> Glance:
     """Of the rows of an episode without its pictures: one row, and all actions where each is one number."""
     first = {column: _column(rows.slice(0, 1), column, where) for column in rows.column_names}
-    shapes = {_short(c): array.shape[1:] for c, array in first.items() if c.startswith("observation") and array is not None}
+    shapes = {_short(c): array.shape[1:] for c, array in first.items() if _observed(c) and array is not None}
     acted = found(ACTIONS, first)
     if acted is None or not _is_plain(rows.column(acted).type):
         return shapes, first.get(acted or "")
@@ -245,14 +248,19 @@ def _is_plain(kind: Any) -> bool:
 
 
 def _wanted(column: str, left: Container[str] = ()) -> bool:
-    if column.startswith("observation"):
+    if _observed(column):
         return _short(column) not in left
     return column in (*ACTIONS, *REWARDS, *ENDS, FRAME)
 
 
+def _observed(column: str) -> bool:
+    return column.partition(".")[0] in ("observation", "observations")
+
+
 def _short(column: str) -> str:
-    return column.partition(".")[2] or "observation"
+    """The name of what a column or a film shows."""
+    return (column.partition(".")[2] or "observation") if _observed(column) else column
 
 
 def _field(column: str) -> str:
-    return f"observations[{_short(column)}]" if column.startswith("observation") else column
+    return f"observations[{_short(column)}]" if _observed(column) else column
