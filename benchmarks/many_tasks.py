@@ -143,7 +143,7 @@ def solution(
 ) -> tuple[mpc.Critic, mpc.Policy, float]:
     """Critic and policy for a cost of the library, and the minutes that imagining took; imagined once, and kept in the run."""
     kept = run / "tasks" / f"{name}-{updates}"
-    kept.parent.mkdir(exist_ok=True)
+    kept.parent.mkdir(parents=True, exist_ok=True)
     with sole_writer(beside(kept, "lock"), results.ResultError):
         if not kept.exists():
             cost, settings = mpc.cost(mpc.tasks.lookup(name)), mpc.ImaginationSettings(updates=updates, discount=DISCOUNT)
