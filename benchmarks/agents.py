@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import mpc
+from mpc.storage import HORIZON
 from planners.names import planner_named
-
-HORIZON = 20
 
 
 def load_acting(folder: Path, planner: str | None = None, *, exploration: float = 0.3, **settings: int | None) -> Any:

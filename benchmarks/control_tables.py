@@ -20,6 +20,7 @@ from benchmarks.table_text import (
     provenance,
     short,
 )
+from mpc.evaluation import confidence_interval
 
 REFERENCES = Path(__file__).parent / "references" / "dmc_returns.csv"
 PUBLISHED = ("tdmpc2", "bmpc", "dreamerv3", "sac")
@@ -27,6 +28,9 @@ PUBLISHED = ("tdmpc2", "bmpc", "dreamerv3", "sac")
 FIXED = ("random", "simulator")
 """Methods that learn nothing: the same rows whatever the others ran on."""
 RESAMPLES = 2000
+MODE_1 = {"policy": "Policy", "compiled": "Compiled policy"}
+WITHIN = 0.05
+"""Of the planner's return, by which a policy may fall behind."""
 CELL = ("task", "method", "seed", "frames")
 
 Pick = Callable[[str], Lines]
@@ -56,15 +60,56 @@ def gymnasium(lines: Lines) -> str:
 def _tables(lines: Lines, averaged: bool = True) -> list[str]:
     if not lines:
         return ["*Nothing measured yet.*"]
-    learned = newest([line for line in lines if line["method"] not in FIXED])
     fixed = [line for line in lines if line["method"] in FIXED]
+    parts = _kinds(lines) or [("", fixed)]
+    return [_table(name, [*fixed, *part], averaged) for name, part in parts]
+
+
+def _kinds(lines: Lines) -> list[tuple[str, Lines]]:
+    """What was learned on each kind of machine, the one with the most runs to the most frames first."""
+    learned = newest([line for line in lines if line["method"] not in FIXED])
 
     def order(part: tuple[str, Lines]) -> tuple[int, int, str]:
         frames = [line["frames"] for line in part[1]]
         return -max(frames), -frames.count(max(frames)), part[0]
 
-    parts = sorted(group_by_accelerator(learned).items(), key=order) or [("", fixed)]
-    return [_table(name, [*fixed, *part], averaged) for name, part in parts]
+    return sorted(group_by_accelerator(learned).items(), key=order)
+
+
+def policies(lines: Lines) -> str:
+    """One row per task of the first table, at the most frames: Mode-1's return on the same episodes as its planner's.
+
+    Intervals are of the paired differences, as shares of the planner's mean.
+    """
+    kinds = _kinds([line for line in lines if line["task"].startswith(SUITE)])
+    if not kinds:
+        return "*Nothing measured yet.*"
+    most = max(line["frames"] for line in kinds[0][1])
+    part = [line for line in kinds[0][1] if line["frames"] == most]
+    rows, kept = [], dict.fromkeys(MODE_1, 0)
+    for (task,), cell in group(part, "task").items():
+        row = [short(task)]
+        for method in MODE_1:
+            share, width = _beside_planner(cell, method)
+            kept[method] += share - width > -WITHIN
+            row.append(f"{100 * share:+.1f} ± {100 * width:.1f} %")
+        rows.append([*row, *(number(mean_and_interval(_of(cell, method), "decision_ms_p50")[0], 2) for method in MODE_1)])
+    rows.append([f"above −{WITHIN:.0%}", *(f"{count} of {len(rows)}" for count in kept.values()), "", ""])
+    headings = ["Task", *(f"{name} − planner" for name in MODE_1.values()), *(f"{name}, p50, ms" for name in MODE_1.values())]
+    return f"{markdown(headings, rows)}\n\n*At {most:,} frames.*{provenance(part)}"
+
+
+def _beside_planner(cell: Lines, method: str) -> tuple[float, float]:
+    """Mean difference to the planner over the same episodes of the same seeds, and half its 95 % interval, over the planner's mean."""
+    ours, planned = ({line["seed"]: line["returns"] for line in _of(cell, name)} for name in (method, "planner"))
+    seeds = sorted(set(ours) & set(planned))
+    apart = np.concatenate([np.subtract(ours[seed], planned[seed]) for seed in seeds])
+    mean = abs(np.concatenate([planned[seed] for seed in seeds]).mean())
+    return float(apart.mean() / mean), confidence_interval(apart) / mean
+
+
+def _of(cell: Lines, method: str) -> Lines:
+    return [line for line in cell if line["method"] == method]
 
 
 def newest(lines: Lines) -> Lines:

@@ -216,6 +216,7 @@ TABLES: dict[str, Callable[[Lines], str]] = {
     "surprise": control_tables.surprise,
     "ablations": control_tables.ablations,
     "control-gymnasium": control_tables.gymnasium,
+    "control-policies": control_tables.policies,
     "runtime": runtime,
     "mazes": maze_tables.mazes,
     "mazes-differences": maze_tables.differences,

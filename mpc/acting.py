@@ -203,11 +203,11 @@ def _play(
 
 def attempted(act: Callable[[int], Episode], seed: int) -> Episode:
     """`act(seed)`. Where the environment fails in it, the episode of the next seed, with a warning; `FAULTS` in a row are raised."""
-    for attempt in range(FAULTS):
+    fault = None
+    for number in range(seed, seed + FAULTS):
         try:
-            return act(seed + attempt)
+            return act(number)
         except EnvironmentFaultError as error:
-            if attempt == FAULTS - 1:
-                raise EnvironmentFaultError(f"{FAULTS} episodes in a row failed, the last one: {error}") from error
-            warnings.warn(f"the episode with seed {seed + attempt} is left out: {error}", stacklevel=3)
-    raise AssertionError
+            warnings.warn(f"the episode with seed {number} is left out: {error}", stacklevel=3)
+            fault = error
+    raise EnvironmentFaultError(f"{FAULTS} episodes in a row failed, the last one: {fault}") from fault

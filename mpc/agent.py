@@ -144,8 +144,7 @@ class PlanningAgent:
 @partial(jax.jit, static_argnums=1)
 def _reset(leaves: list[Array], structure: Structure, observation: Observation) -> AgentState:
     agent: PlanningAgent = unpack(leaves, structure)
-    action = agent.model.spec.action
-    nothing = jnp.zeros(action.shape, jnp.int32 if isinstance(action, DiscreteAction) else jnp.float32)
+    nothing = costs.no_action(agent.model)
     return AgentState(agent.model.start(observation), nothing, agent.planner.init(agent.problem()), jnp.zeros((), jnp.int32))
 
 

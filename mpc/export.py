@@ -15,6 +15,7 @@ import numpy as np
 from jax import export as jax_export
 
 from mpc.agent import PlanningAgent
+from mpc.costs import no_action
 from mpc.errors import ExportError
 from mpc.onnx_graph import policy_graph
 from mpc.policy import PolicyAgent
@@ -148,8 +149,7 @@ def _refuse_memory(model: Any) -> None:
     spec = model.spec
     random = np.random.default_rng(0)
     before, now = ({name: random.normal(size=shape).astype(np.float32) for name, shape in spec.observation} for _ in range(2))
-    nothing = jnp.zeros(spec.action.shape, jnp.int32 if isinstance(spec.action, DiscreteAction) else jnp.float32)
-    later = model.features(model.observe(model.start(before), nothing, now))
+    later = model.features(model.observe(model.start(before), no_action(model), now))
     if not np.allclose(later, model.features(model.start(now)), atol=1e-6):
         raise ExportError(
             f"{type(model).__name__} remembers what it saw before, which a policy's file cannot. Export the planner as stablehlo."

@@ -10,6 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from mpc.agent import AgentState, Observation, believe, check_state, explored
+from mpc.costs import no_action
 from mpc.decision import Decision
 from mpc.packing import Structure, pack, unpack
 from planners import pytree, static
@@ -100,9 +101,7 @@ class PolicyAgent:
 @partial(jax.jit, static_argnums=1)
 def _reset(leaves: list[Array], structure: Structure, observation: Observation) -> AgentState:
     agent: PolicyAgent = unpack(leaves, structure)
-    action = agent.model.spec.action
-    nothing = jnp.zeros(action.shape, jnp.int32 if isinstance(action, DiscreteAction) else jnp.float32)
-    return AgentState(agent.model.start(observation), nothing, (), jnp.zeros((), jnp.int32))
+    return AgentState(agent.model.start(observation), no_action(agent.model), (), jnp.zeros((), jnp.int32))
 
 
 @partial(jax.jit, static_argnums=1, static_argnames="explore")

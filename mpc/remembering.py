@@ -2,11 +2,10 @@
 
 from typing import Any
 
-import jax.numpy as jnp
 from jaxtyping import Array
 
+from mpc.costs import no_action
 from planners import pytree
-from worldmodels.spec import DiscreteAction
 
 
 @pytree
@@ -31,9 +30,7 @@ class RememberingAction:
         return self.model.cost_normaliser
 
     def start(self, observation):
-        action = self.spec.action
-        nothing = jnp.zeros(action.shape, jnp.int32 if isinstance(action, DiscreteAction) else jnp.float32)
-        return {"latent": self.model.start(observation), "previous": nothing}
+        return {"latent": self.model.start(observation), "previous": no_action(self.model)}
 
     def observe(self, latent, previous_action, observation):
         return {"latent": self.model.observe(latent["latent"], previous_action, observation), "previous": previous_action}

@@ -15,6 +15,8 @@ from mpc.policy import Policy, PolicyAgent
 from worldmodels import checkpoint, manifest
 from worldmodels.spec import DiscreteAction
 
+HORIZON = 20  # of a planner that is not given
+
 
 def save_policy(agent: PolicyAgent, folder: str | Path) -> None:
     """Write perception and policy together: the folder acts on its own."""
@@ -73,5 +75,5 @@ def load_agent(
     model = worldmodels.load(folder)
     if planner is None:
         usual = planners.CategoricalCEM if isinstance(model.spec.action, DiscreteAction) else planners.ICEM
-        planner = usual(horizon=20)
+        planner = usual(horizon=HORIZON)
     return PlanningAgent(model, cost or LearnedCost(), planner, exploration=exploration)

@@ -282,6 +282,21 @@ def test_control_has_a_table_for_each_kind_of_machine_and_pictures(tmp_path):
             assert name in text
 
 
+def test_policies_stand_beside_their_planner_on_the_same_episodes():
+    def line(method, returns, seed=0):
+        value = sum(returns) / len(returns)
+        return {**control_line("cheetah-run", method, 50_000, value, seed), "returns": returns, "decision_ms_p50": 0.2}
+
+    lines = [
+        control_line("cheetah-run", "planner", 25_000, 1.0),
+        line("planner", [100.0, 300.0]),
+        line("policy", [98.0, 298.0]),
+    ]
+    rows = rows_of(control_tables.policies([*lines, line("compiled", [50.0, 350.0])]))
+    assert rows["cheetah-run"] == ["-1.0 ± 0.0 %", "+0.0 ± 317.7 %", "0.20", "0.20"]  # 12.706 · 50 / 200, both by 50 from 0
+    assert rows["above −5%"][:2] == ["1 of 1", "0 of 1"]
+
+
 def test_surprise_stands_beside_learning_always():
     def line(method, value, updates):
         return {**control_line("cheetah-run", method, 1, value), "updates": updates, "return_before": 500.0}

@@ -28,9 +28,9 @@ def swingup(readout, action, step):
 
 
 def swingup_sparse(readout, action, step):
-    """Within 25 cm of the middle and six degrees of upright, or nothing."""
+    """Within 25 cm of the middle and six degrees of upright, or nothing; upright a model may read out more than 1."""
     cart, cosine, _ = read(readout, "position")
-    return -tolerance(cart, (-0.25, 0.25)) * tolerance(cosine, (0.995, math.inf))  # a model may read out more than 1
+    return -tolerance(cart, (-0.25, 0.25)) * tolerance(cosine, (0.995, math.inf))
 
 
 balance = swingup  # the same reward from another start

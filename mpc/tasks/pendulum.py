@@ -18,7 +18,5 @@ def quantities(physics):
 
 
 def swingup(readout, action, step):
-    """Within eight degrees of upright, or nothing."""
-    return -tolerance(
-        read(readout, "orientation")[0], (math.cos(math.radians(8)), math.inf)
-    )  # a model may read out more than 1
+    """Within eight degrees of upright, or nothing; upright a model may read out more than 1."""
+    return -tolerance(read(readout, "orientation")[0], (math.cos(math.radians(8)), math.inf))
