@@ -11,6 +11,7 @@ from PIL import Image
 
 import mpc
 from benchmarks.scene import _capsule, predicted_path, push
+from benchmarks.view import OWN, View
 from mpc.costs import GoalCost
 from mpc.learning import LearnerSettings, new_learner
 from mpc.learning.storage import save_learned
@@ -46,8 +47,6 @@ def test_a_push_is_of_the_strength_that_was_asked_for():
 
 @contextmanager
 def shown(folder):
-    from benchmarks.view import View
-
     made = View(folder, horizon=4, port=8900)
     running = threading.Thread(target=made.run, args=(240.0,), daemon=True)
     running.start()
@@ -105,7 +104,7 @@ def test_the_page_shows_the_robot_and_its_future_and_steers_the_controller(tmp_p
             page.press("//label[.='velocity 1']/following::*[@role='slider'][1]", away * 3)
             eventually(lambda: view.controller.agent.cost.goal["velocity"][1] != goal[1])
             assert view.controller.agent.cost.goal["velocity"][0] == pytest.approx(goal[0], abs=1e-5)
-            choose(page, "cem", "mppi")
+            choose(page, OWN, "mppi")
             eventually(lambda: type(view.controller.agent.planner).__name__ == "MPPI")
             assert not view.controller.plans and isinstance(view.controller.agent.cost, GoalCost)
             page.click("//label[.='pause']/following::input[1]")
