@@ -128,7 +128,8 @@ def explore(
     if folder.exists() and any(folder.iterdir()):
         raise LearningError(f"{folder} holds something already. Choose another folder.")
     sizes = {"latent": settings.latent, "hidden": settings.hidden, "members": settings.members}
-    state = worldmodels.start(worldmodels.JEPA(spec, seed=seed, periodic=True, **sizes), settings.training, seed=seed)
+    model = worldmodels.JEPA(spec, seed=seed, periodic=environment.angles(), **sizes)
+    state = worldmodels.start(model, settings.training, seed=seed)
     known: list[Episode] = []  # as they are on disk
     fresh = 0  # decisions since the last updates
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import chex
 import gymnasium
 import mujoco
 import mujoco.rollout
@@ -284,3 +285,24 @@ def test_settings_out_of_range():
         make("Pendulum-v1", action_repeat=0)
     with pytest.raises(SettingError, match="seed=-1"):
         make("Pendulum-v1").reset(-1)
+
+
+@pytest.mark.parametrize(
+    ("id", "places"),
+    [
+        ("dm_control/reacher-easy-v0", (0,)),
+        ("dm_control/walker-walk-v0", ()),
+        ("dm_control/cheetah-run-v0", (1,)),
+        ("HalfCheetah-v5", (1,)),
+        ("CartPole-v1", ()),
+    ],
+)
+def test_angles_that_turn_without_end_are_found_where_they_are_observed(id, places):
+    environment = mpc.make(id)
+    action = environment.spec.action.denormalise(np.zeros(environment.spec.action.shape, np.float32)) if places else None
+    environment.reset(seed=5)
+    assert environment.angles() == places
+    if action is not None:  # the episode goes on as if nobody had looked
+        after = environment.step(action)
+        environment.reset(seed=5)
+        chex.assert_trees_all_equal(after.observation, environment.step(action).observation)

@@ -230,3 +230,9 @@ def test_a_periodic_model_sees_an_angle_the_same_each_turn_beside_its_size():
     assert plain._see(angles, {}).shape[-1] == size
     np.testing.assert_allclose(periodic._see(angles, {})[:, size:], periodic._see(turned, {})[:, size:], atol=1e-5)
     np.testing.assert_array_equal(periodic._see(angles, {})[:, :size], plain._see(angles, {}))
+    first = worldmodels.JEPA(tiny.SPEC, periodic=(0,), **SMALL)._see(angles, {})
+    np.testing.assert_array_equal(
+        first, np.concatenate([plain._see(angles, {}), jnp.sin(angles[:, :1]), jnp.cos(angles[:, :1])], 1)
+    )
+    with pytest.raises(worldmodels.SpecError, match="places in the flattened observation"):
+        worldmodels.JEPA(tiny.SPEC, periodic=(size,), **SMALL)

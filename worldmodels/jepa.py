@@ -45,8 +45,8 @@ class JEPASettings:
       noise: none, gaussian, sparse or quantised (`worldmodels.latent_variables`): what stands for what cannot be known.
       noise_size: components of it, or codes where quantised.
       members: predictors in an ensemble, each trained on its share of every batch.
-      periodic: whether vectors are seen with the sine and cosine of each number beside it, so that an angle in radians that
-        turns without end looks the same every turn.
+      periodic: places in the flattened observation that are seen with their sine and cosine beside, so that an angle in radians
+        that turns without end looks the same every turn (`Environment.angles`); True for all of them.
       actions: given; latent, where z stands for them and none is looked at; or translated, where a network says which z an
         action amounts to (`worldmodels.action_free`).
     """
@@ -62,10 +62,12 @@ class JEPASettings:
     noise: str = "none"
     noise_size: int = 2
     members: int = 1
-    periodic: bool = False
+    periodic: bool | tuple[int, ...] = False
     actions: str = "given"
 
     def __post_init__(self):
+        if isinstance(self.periodic, list):  # as it is read from a manifest
+            object.__setattr__(self, "periodic", tuple(self.periodic))
         check_norm(self.norm, self.latent)
         choices = (
             ("predictor", {*PREDICTORS}),
@@ -111,7 +113,13 @@ class JEPA(Uncertain, nnx.Module):
         self.normaliser = Normaliser(spec.size)
         self.cost_normaliser = Normaliser(1)
         self.eyes = nnx.Dict({name: Convolution(dict(spec.observation)[name], s.hidden, rngs=rngs) for name in spec.images})
-        seen = spec.size * (3 if s.periodic else 1) + s.hidden * len(spec.images)
+        places = () if isinstance(s.periodic, bool) else s.periodic
+        if not all(0 <= place < spec.size for place in places):
+            raise SpecError(
+                f"JEPA setting periodic={places}: expected places in the flattened observation, from 0 to {spec.size - 1}."
+            )
+        turning = self._turning(jnp.zeros(spec.size)).size
+        seen = spec.size + 2 * turning + s.hidden * len(spec.images)
         remembers = s.memory != "none"
         self.memory = MEMORIES[s.memory](seen, actions, s.hidden, s.history, rngs=rngs) if remembers else None
         looked_at = seen if self.memory is None else self.memory.size
@@ -221,8 +229,13 @@ class JEPA(Uncertain, nnx.Module):
 
     def _numbers(self, flat: Float[Array, "*B O"]) -> Float[Array, "*B N"]:
         """What is seen but pictures."""
-        turned = [jnp.sin(flat), jnp.cos(flat)] if self.settings.periodic else []
-        return jnp.concatenate([self.normaliser(flat), *turned], -1)
+        turning = self._turning(flat)
+        return jnp.concatenate([self.normaliser(flat), jnp.sin(turning), jnp.cos(turning)], -1)
+
+    def _turning(self, flat: Float[Array, "*B O"]) -> Float[Array, "*B T"]:
+        """What is seen with its sine and cosine."""
+        periodic = self.settings.periodic
+        return flat[..., : flat.shape[-1] if periodic else 0] if isinstance(periodic, bool) else flat[..., list(periodic)]
 
     def _encoded(self, looked_at: Float[Array, "*B R"]) -> Float[Array, "*B D"]:
         return NORMS[self.settings.norm](self.encoder(looked_at))
