@@ -223,22 +223,24 @@ def bench_exploration_command(
     bodies: tuple[str, ...] = (),
     seeds: tuple[int, ...] = (1,),
     frames: int = 100_000,
+    updates: int = 4_000,
     picture: bool = False,
     json_file: JSONFile = None,
 ) -> None:
-    """How much of the state space disagreement, white and pink noise visit, into benchmarks/results/exploration.jsonl.
+    """How much of the state space disagreement, white and pink noise visit, and what one plans after each, into benchmarks/results/exploration.jsonl.
 
     Args:
         bodies: some of cartpole, reacher, walker and cheetah; all if not given.
         seeds: of the runs, which are bench many-tasks's.
         frames: environment steps of each.
+        updates: of critic and policy in imagination, for each.
         picture: draw what the first seed's runs visited, docs/images/exploration.svg, and measure nothing.
         json_file: write the lines there too.
     """
     if picture:
         console.print(f"the picture: {draw_exploration(bodies, seeds[0], frames)}")
         return
-    write_lines(json_file, bench_exploration(bodies, seeds, frames))
+    write_lines(json_file, bench_exploration(bodies, seeds, frames, updates))
 
 
 def bench_video_command(json_file: JSONFile = None) -> None:

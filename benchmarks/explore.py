@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +10,18 @@ import tyro
 from rich.console import Console
 
 import mpc
+import worldmodels
 from benchmarks import results
-from benchmarks.many_tasks import ACTION_REPEAT, BODIES, environment_of, explored, folder
+from benchmarks.many_tasks import ACTION_REPEAT, BODIES, EPISODES, environment_of, explored, folder, imagined
 from benchmarks.many_tasks_plot import plot_visited
 from mpc.acting import play
-from mpc.exploration import ExplorationProgress, ExplorationSettings, coverage
+from mpc.evaluation import HELD_OUT
+from mpc.exploration import ExplorationProgress, ExplorationSettings, coverage, untrained
 from mpc.exploration import explore as explore_in
-from worldmodels.data import Episode
+from worldmodels.data import Episode, Episodes
 
 RESULTS = results.RESULTS / "exploration.jsonl"
+METHODS = ("disagreement", "pink", "random")
 console = Console(markup=False)
 
 
@@ -40,29 +44,56 @@ def explore(environment: tyro.conf.Positional[str], frames: int, out: Path, acti
     console.print(f"{out}: the model is in {out / 'model'}, the episodes in {out / 'memory'}", highlight=False)
 
 
-def bench_exploration(bodies: Sequence[str], seeds: Sequence[int], frames: int) -> list[dict[str, Any]]:
-    """Coverage by disagreement, by white and by pink noise at equal frames and resets; one grid over all three for each body and seed."""
+def bench_exploration(bodies: Sequence[str], seeds: Sequence[int], frames: int, updates: int) -> list[dict[str, Any]]:
+    """Coverage by disagreement, by white and by pink noise at equal frames and resets, and how well one plans after it.
+
+    One grid over all three for each body and seed. Plans are for the task in whose environment the body explored, through models that
+    learn from each method's data alone, all alike; `updates` are of critic and policy.
+    """
     lines = []
     for body in results.choose("body", bodies, BODIES):
         task = f"dm_control/{body}-{BODIES[body][0]}-v0"
         environment = environment_of(body, BODIES[body][0])
         for seed in seeds:
-            began, groups = time.process_time(), visited(environment, body, seed, frames)
-            shares, minutes = coverage(groups, environment.spec), round((time.process_time() - began) / 60, 2)
-            console.print(f"{task}, seed {seed}: {shares}", highlight=False)
-            for method, share in shares.items():
-                line = {
-                    "benchmark": "exploration",
-                    "task": task,
-                    "method": method,
-                    "settings": {"action_repeat": ACTION_REPEAT, "episode_frames": ExplorationSettings().episode_frames},
-                    "seed": seed,
-                    "frames": frames,
-                    "coverage": round(share, 4),
-                    "minutes": minutes,
-                }
+            cells = {method: _cell(task, method, seed, frames, updates) for method in METHODS}
+            wanted = {method: cell for method, cell in cells.items() if not results.holds(RESULTS, cell)}
+            if not wanted:
+                continue
+            groups = visited(environment, body, seed, frames)
+            shares = coverage(groups, environment.spec)
+            for method, cell in wanted.items():
+                began, run = time.process_time(), folder(body, seed, frames) / "compared" / method
+                episodes = Episodes(environment.spec, tuple(groups[method]))
+                agent = imagined(run, _learned(run, environment, episodes, seed), episodes, _cost(body), updates, seed)[0][
+                    "planner"
+                ]
+                result = mpc.evaluate(environment, agent, episodes=EPISODES, seed=HELD_OUT)
+                minutes = round((time.process_time() - began) / 60, 2)
+                line = {**cell, "coverage": round(shares[method], 4), **result.summary(), "minutes": minutes}
                 lines.append(results.write_line(RESULTS, line))
+                said = f"{task}, {method}, seed {seed}: coverage {shares[method]:.3f}, return {line['return_mean']:.1f}"
+                console.print(said, highlight=False)
     return lines
+
+
+def _cell(task: str, method: str, seed: int, frames: int, updates: int) -> dict[str, Any]:
+    settings = {"action_repeat": ACTION_REPEAT, "episode_frames": ExplorationSettings().episode_frames, "updates": updates}
+    return {"benchmark": "exploration", "task": task, "method": method, "settings": settings, "seed": seed, "frames": frames}
+
+
+def _cost(body: str) -> str:
+    return f"{body}.{BODIES[body][0]}"
+
+
+def _learned(run: Path, environment: mpc.Environment, episodes: Episodes, seed: int) -> Any:
+    """What exploring would have learned from `episodes`, with as many updates, from the beginning; kept in `run`."""
+    kept, settings = run / "model", ExplorationSettings()
+    if not kept.exists():
+        count = round((settings.updates + settings.closing) * sum(len(episode) for episode in episodes))
+        falling = replace(settings.training, final_rate=0.1)
+        model = worldmodels.train(untrained(environment, settings, seed=seed), episodes, falling, updates=count, seed=seed)
+        worldmodels.save(model, kept)
+    return worldmodels.load(kept)
 
 
 def visited(environment: mpc.Environment, body: str, seed: int, frames: int) -> dict[str, list[Episode]]:

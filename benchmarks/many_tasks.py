@@ -22,7 +22,7 @@ from benchmarks import results
 from benchmarks.control import RESULTS as CONTROL
 from mpc.evaluation import HELD_OUT
 from mpc.exploration import explore
-from worldmodels.data import Dataset
+from worldmodels.data import Dataset, Episode
 from worldmodels.files import beside, sole_writer
 
 RESULTS = results.RESULTS / "many_tasks.jsonl"
@@ -130,7 +130,9 @@ def task_lines(
     return lines
 
 
-def imagined(run: Path, model: Any, dataset: Dataset, name: str, updates: int, seed: int) -> tuple[dict[str, Any], float]:
+def imagined(
+    run: Path, model: Any, dataset: Sequence[Episode], name: str, updates: int, seed: int
+) -> tuple[dict[str, Any], float]:
     """Planner with critic, and policy, for a cost of the library, and the minutes that imagining took."""
     body = mpc.Configurator(model, task=mpc.Task({name: 1.0}, planner=PLANNER, discount=DISCOUNT))
     critic, policy, minutes = solution(run, model, dataset, name, updates, seed)
@@ -139,7 +141,7 @@ def imagined(run: Path, model: Any, dataset: Dataset, name: str, updates: int, s
 
 
 def solution(
-    run: Path, model: Any, dataset: Dataset, name: str, updates: int, seed: int
+    run: Path, model: Any, dataset: Sequence[Episode], name: str, updates: int, seed: int
 ) -> tuple[mpc.Critic, mpc.Policy, float]:
     """Critic and policy for a cost of the library, and the minutes that imagining took; imagined once, and kept in the run."""
     kept = run / "tasks" / f"{name}-{updates}"

@@ -127,9 +127,7 @@ def explore(
         raise LearningError(f"seed={seed}: expected an integer from 0 to 2³²−1.")
     if folder.exists() and any(folder.iterdir()):
         raise LearningError(f"{folder} holds something already. Choose another folder.")
-    sizes = {"latent": settings.latent, "hidden": settings.hidden, "members": settings.members}
-    model = worldmodels.JEPA(spec, seed=seed, periodic=environment.angles(), **sizes)
-    state = worldmodels.start(model, settings.training, seed=seed)
+    state = worldmodels.start(untrained(environment, settings, seed=seed), settings.training, seed=seed)
     known: list[Episode] = []  # as they are on disk
     fresh = 0  # decisions since the last updates
 
@@ -166,6 +164,12 @@ def explore(
             state = worldmodels.advance(state, seen(), falling, updates=updates, key=key, chunk=CHUNK)
             worldmodels.save(state.model, folder / "model")
     return state.model
+
+
+def untrained(environment: Environment, settings: ExplorationSettings, *, seed: int) -> worldmodels.JEPA:
+    """The ensemble that exploring begins with."""
+    sizes = {"latent": settings.latent, "hidden": settings.hidden, "members": settings.members}
+    return worldmodels.JEPA(environment.spec, seed=seed, periodic=environment.angles(), **sizes)
 
 
 def relative_error(model: Any, episode: Episode) -> float:

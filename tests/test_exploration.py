@@ -137,7 +137,12 @@ def test_the_benchmark_compares_at_equal_frames_and_resets(tmp_path, monkeypatch
     white = bench.noise(environment, mpc.RandomAgent(environment.spec), 600, 1)
     assert [len(episode) for episode in white] == [125, 125, 50]
     monkeypatch.setattr(bench, "explored", lambda *_: (None, white))
-    lines = bench.bench_exploration(["cartpole"], [1], 600)
+    monkeypatch.setattr(bench, "folder", lambda *_: tmp_path / "run")
+    monkeypatch.setattr(bench, "EPISODES", 2)
+    lines = bench.bench_exploration(["cartpole"], [1], 600, 10)
     assert [line["method"] for line in lines] == ["disagreement", "pink", "random"]
     coverages = {line["method"]: line["coverage"] for line in lines}
     assert coverages["disagreement"] == coverages["random"] < coverages["pink"]  # the same white noise; pink goes further
+    returns = {line["method"]: line["return_mean"] for line in lines}
+    assert returns["disagreement"] == pytest.approx(returns["random"]) and returns["pink"] != returns["random"]
+    assert bench.bench_exploration(["cartpole"], [1], 600, 10) == []
