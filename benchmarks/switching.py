@@ -111,8 +111,10 @@ def _compilations() -> Iterator[list[str]]:
     handler.emit = lambda record: seen.append(record.getMessage()) if "Compiling" in record.getMessage() else None
     logger = logging.getLogger("jax")
     logger.addHandler(handler)
+    shown, logger.propagate = logger.propagate, False  # thousands of lines on the console otherwise
     try:
         with jax.log_compiles():
             yield seen
     finally:
         logger.removeHandler(handler)
+        logger.propagate = shown
