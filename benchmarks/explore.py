@@ -62,16 +62,10 @@ def bench_exploration(bodies: Sequence[str], seeds: Sequence[int], frames: int, 
             groups = visited(environment, body, seed, frames)
             shares = coverage(groups, environment.spec)
             for method, cell in wanted.items():
-                began, run = time.process_time(), folder(body, seed, frames) / "compared" / method
                 episodes = Episodes(environment.spec, tuple(groups[method]))
-                agent = imagined(run, _learned(run, environment, episodes, seed), episodes, _cost(body), updates, seed)[0][
-                    "planner"
-                ]
-                result = mpc.evaluate(environment, agent, episodes=EPISODES, seed=HELD_OUT)
-                minutes = round((time.process_time() - began) / 60, 2)
-                line = {**cell, "coverage": round(shares[method], 4), **result.summary(), "minutes": minutes}
-                lines.append(results.write_line(RESULTS, line))
-                said = f"{task}, {method}, seed {seed}: coverage {shares[method]:.3f}, return {line['return_mean']:.1f}"
+                planned = _planned(folder(body, seed, frames) / "compared" / method, environment, body, episodes, updates, seed)
+                lines.append(results.write_line(RESULTS, {**cell, "coverage": round(shares[method], 4), **planned}))
+                said = f"{task}, {method}, seed {seed}: coverage {shares[method]:.3f}, return {planned['return_mean']:.1f}"
                 console.print(said, highlight=False)
     return lines
 
@@ -81,8 +75,12 @@ def _cell(task: str, method: str, seed: int, frames: int, updates: int) -> dict[
     return {"benchmark": "exploration", "task": task, "method": method, "settings": settings, "seed": seed, "frames": frames}
 
 
-def _cost(body: str) -> str:
-    return f"{body}.{BODIES[body][0]}"
+def _planned(run: Path, environment: mpc.Environment, body: str, episodes: Episodes, updates: int, seed: int) -> dict[str, Any]:
+    """What the planner returns through a model of `episodes`, and the minutes of learning, imagining and acting; kept in `run`."""
+    began, cost = time.process_time(), f"{body}.{BODIES[body][0]}"
+    agents, _ = imagined(run, _learned(run, environment, episodes, seed), episodes, cost, updates, seed)
+    result = mpc.evaluate(environment, agents["planner"], episodes=EPISODES, seed=HELD_OUT)
+    return {**result.summary(), "minutes": round((time.process_time() - began) / 60, 2)}
 
 
 def _learned(run: Path, environment: mpc.Environment, episodes: Episodes, seed: int) -> Any:

@@ -200,22 +200,21 @@ class Environment:
     def angles(self) -> tuple[int, ...]:
         """Places in the flattened observation where the angle of a joint stands that turns without end, radians.
 
-        Found by looking where each such joint's position is observed as it is. Empty without MuJoCo. Leaves this instance as it is.
+        Found where such a joint's position is observed as it is after three resets; one that always begins at zero is not found.
+        Empty without MuJoCo. Leaves this instance as it is.
         """
         if self.mujoco() is None:
             return ()
-        looked_at, places = self.copy(), None
+        looked_at, places = self.copy(), set(range(self.spec.size))
         for seed in range(3):
-            seen = np.asarray(self.spec.flatten(looked_at.reset(seed)))
-            physics = looked_at.mujoco()
+            seen, physics = np.asarray(self.spec.flatten(looked_at.reset(seed))), looked_at.mujoco()
             assert physics is not None
             model, data = physics
             endless = (model.jnt_type == mujoco.mjtJoint.mjJNT_HINGE) & (model.jnt_limited == 0)
             positions = data.qpos[model.jnt_qposadr[endless]].astype(np.float32)
-            found = {int(place) for place in np.flatnonzero(np.isin(seen, positions[positions != 0]))}
-            places = found if places is None else places & found
+            places &= {int(place) for place in np.flatnonzero(np.isin(seen, positions[positions != 0]))}
         looked_at.close()
-        return tuple(sorted(places or ()))
+        return tuple(sorted(places))
 
     def copy(self) -> "Environment":
         """A fresh instance with the same settings, outside any episode."""

@@ -131,6 +131,8 @@ def test_what_the_model_knows_is_not_new():
 @pytest.mark.slow
 def test_the_benchmark_compares_at_equal_frames_and_resets(tmp_path, monkeypatch):
     from benchmarks import explore as bench
+    from benchmarks import many_tasks
+    from tests.test_many_tasks import TINY
 
     monkeypatch.setattr(bench, "RESULTS", tmp_path / "exploration.jsonl")
     environment = mpc.make("dm_control/cartpole-swingup-v0", action_repeat=2)
@@ -139,6 +141,7 @@ def test_the_benchmark_compares_at_equal_frames_and_resets(tmp_path, monkeypatch
     monkeypatch.setattr(bench, "explored", lambda *_: (None, white))
     monkeypatch.setattr(bench, "folder", lambda *_: tmp_path / "run")
     monkeypatch.setattr(bench, "EPISODES", 2)
+    monkeypatch.setattr(many_tasks, "PLANNER", TINY)
     lines = bench.bench_exploration(["cartpole"], [1], 600, 10)
     assert [line["method"] for line in lines] == ["disagreement", "pink", "random"]
     coverages = {line["method"]: line["coverage"] for line in lines}

@@ -234,5 +234,6 @@ def test_a_periodic_model_sees_an_angle_the_same_each_turn_beside_its_size():
     np.testing.assert_array_equal(
         first, np.concatenate([plain._see(angles, {}), jnp.sin(angles[:, :1]), jnp.cos(angles[:, :1])], 1)
     )
-    with pytest.raises(worldmodels.SpecError, match="places in the flattened observation"):
-        worldmodels.JEPA(tiny.SPEC, periodic=(size,), **SMALL)
+    for wrong in ((size,), (0.5,), ("position",)):
+        with pytest.raises(worldmodels.SpecError, match="places in the flattened observation"):
+            worldmodels.JEPA(tiny.SPEC, periodic=wrong, **SMALL)

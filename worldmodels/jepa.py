@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, PyTree
 
@@ -113,13 +114,11 @@ class JEPA(Uncertain, nnx.Module):
         self.normaliser = Normaliser(spec.size)
         self.cost_normaliser = Normaliser(1)
         self.eyes = nnx.Dict({name: Convolution(dict(spec.observation)[name], s.hidden, rngs=rngs) for name in spec.images})
-        places = () if isinstance(s.periodic, bool) else s.periodic
-        if not all(0 <= place < spec.size for place in places):
+        if not set(self.turning) <= set(range(spec.size)):
             raise SpecError(
-                f"JEPA setting periodic={places}: expected places in the flattened observation, from 0 to {spec.size - 1}."
+                f"JEPA setting periodic={s.periodic}: expected places in the flattened observation, from 0 to {spec.size - 1}."
             )
-        turning = self._turning(jnp.zeros(spec.size)).size
-        seen = spec.size + 2 * turning + s.hidden * len(spec.images)
+        seen = spec.size + 2 * len(self.turning) + s.hidden * len(spec.images)
         remembers = s.memory != "none"
         self.memory = MEMORIES[s.memory](seen, actions, s.hidden, s.history, rngs=rngs) if remembers else None
         looked_at = seen if self.memory is None else self.memory.size
@@ -135,6 +134,12 @@ class JEPA(Uncertain, nnx.Module):
         self.translator = MLP(s.latent + actions, (s.head,), s.noise_size, rngs=rngs) if translated else None
         coded = s.noise == "quantised" and s.actions == "given"
         self.prior = MLP(s.latent + actions, (s.head,), s.noise_size, output_scale=0.1, rngs=rngs) if coded else None
+
+    @property
+    def turning(self) -> tuple[int, ...]:
+        """Places in the flattened observation that are seen with their sine and cosine."""
+        periodic = self.settings.periodic
+        return tuple(range(self.spec.size if periodic else 0)) if isinstance(periodic, bool) else periodic
 
     @property
     def action_size(self) -> int:
@@ -229,13 +234,8 @@ class JEPA(Uncertain, nnx.Module):
 
     def _numbers(self, flat: Float[Array, "*B O"]) -> Float[Array, "*B N"]:
         """What is seen but pictures."""
-        turning = self._turning(flat)
+        turning = flat[..., np.array(self.turning, int)]
         return jnp.concatenate([self.normaliser(flat), jnp.sin(turning), jnp.cos(turning)], -1)
-
-    def _turning(self, flat: Float[Array, "*B O"]) -> Float[Array, "*B T"]:
-        """What is seen with its sine and cosine."""
-        periodic = self.settings.periodic
-        return flat[..., : flat.shape[-1] if periodic else 0] if isinstance(periodic, bool) else flat[..., list(periodic)]
 
     def _encoded(self, looked_at: Float[Array, "*B R"]) -> Float[Array, "*B D"]:
         return NORMS[self.settings.norm](self.encoder(looked_at))
