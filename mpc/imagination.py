@@ -43,18 +43,20 @@ class ImaginationSettings:
       length: steps of a rollout; beyond, the slow copy of the critic speaks.
       discount: per model step.
       trace: λ: how much further along the rollout is looked before the critic is believed; 1 is to its end.
-      learning_rate: of Adam.
+      learning_rate: of Adam at first.
+      final_rate: share of it at the end, to which it falls in a straight line: chaotic gradients at full step unlearn what was learned.
       target_rate: share of the critic that its slow copy takes over at each update.
       entropy: weight of the policy's entropy, where costs to go are in units of their spread.
       hidden: width of critic and policy.
     """
 
     updates: int = 4_000
-    batch: int = 32
-    length: int = 32
+    batch: int = 64
+    length: int = 16
     discount: float = 0.99
     trace: float = 0.95
     learning_rate: float = 1e-3
+    final_rate: float = 0.05
     target_rate: float = 0.02
     entropy: float = 1e-3
     hidden: int = 128
@@ -65,6 +67,8 @@ class ImaginationSettings:
             raise CostError(f"discount={self.discount}: expected a number between 0 and 1, since imagination never ends.")
         if not 0 <= self.trace <= 1:
             raise CostError(f"trace={self.trace}: expected a number from 0, the critic alone, to 1, the rollout to its end.")
+        if not 0 <= self.final_rate <= 1:
+            raise CostError(f"final_rate={self.final_rate}: expected a share of learning_rate, from 0 to 1.")
 
 
 class Imagined(NamedTuple):
@@ -198,7 +202,8 @@ def _advance(state: Imagined, model: Any, cost: TaskCost, starts: Any, key: Arra
 
 def _optimizer(settings: ImaginationSettings) -> optax.GradientTransformation:
     """Adam with clipped gradients, since those of long rollouts are large at times; one that is not finite changes nothing."""
-    clipped = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(settings.learning_rate))
+    rate = optax.linear_schedule(settings.learning_rate, settings.final_rate * settings.learning_rate, settings.updates)
+    clipped = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
     return optax.apply_if_finite(clipped, UNSOUND)
 
 
