@@ -114,6 +114,12 @@ def test_a_relative_path_and_a_copy(tmp_path, monkeypatch):
     assert_bits_equal(model, load_small(Path("moved/model")))
 
 
+def test_a_folder_named_like_a_pattern(tmp_path):
+    model = worldmodels.JEPA(SPEC, latent=4, hidden=4)
+    worldmodels.save(model, tmp_path / "run[1]" / "a*b?")
+    chex.assert_trees_all_equal(worldmodels.load(tmp_path / "run[1]" / "a*b?"), model)
+
+
 def test_every_missing_or_changed_file_is_named(tmp_path):
     folder = tmp_path / "model"
     model = save_small(folder)

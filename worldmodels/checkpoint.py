@@ -4,7 +4,10 @@ FOLDER/manifest.json    kind, settings, spec, versions, a checksum per file, nam
 FOLDER/weights/         the arrays by name (orbax, no pickles)
 """
 
+import glob
 import hashlib
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,8 +49,14 @@ def save(folder: str | Path, kind: str, tree: PyTree, *, settings: Any, spec: Sp
     described = {name: _described(array) for name, array in arrays.items()}
     with manifest.replacing(folder, kind) as new, ocp.PyTreeCheckpointer() as checkpointer:
         # Orbax refuses arrays without elements; their shape says all about them.
+        filled = {name: array for name, array in arrays.items() if array.size}
         try:
-            checkpointer.save(new / WEIGHTS, {name: array for name, array in arrays.items() if array.size})
+            if glob.has_magic(str(new.resolve())):  # orbax gathers what it wrote by a pattern made of its path
+                with tempfile.TemporaryDirectory() as plain:
+                    checkpointer.save(Path(plain) / WEIGHTS, filled)
+                    shutil.copytree(Path(plain) / WEIGHTS, new / WEIGHTS)
+            else:
+                checkpointer.save(new / WEIGHTS, filled)
         except ValueError as error:  # what its writer makes of a full disk
             raise OSError(f"{folder}: the weights could not be written ({str(error)[:200]})") from error
         fields = {"spec": spec.to_json(), "arrays": described, **extra}
