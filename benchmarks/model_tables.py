@@ -3,9 +3,12 @@
 import json
 from collections.abc import Callable, Sequence
 
+from benchmarks import results
+from benchmarks.control_tables import newest
 from benchmarks.table_text import (
     Lines,
     group,
+    group_by_accelerator,
     latest,
     markdown,
     mean_and_interval,
@@ -124,20 +127,30 @@ def _figures(lines: Lines, columns: dict[str, str]) -> str:
     return markdown(["Workload", "Method", *columns], rows, drop_empty=True) + provenance(lines)
 
 
-def many_tasks(lines: Lines) -> str:
-    """One row per task: random, the simulator, and a model without reward by its frames, planning and reacting."""
+def many_tasks(lines: Lines, rewarded: Lines | None = None) -> str:
+    """One row per task: random, the simulator, a model without reward by its frames, planning and reacting, and beside them the agent
+    of `rewarded` (control.jsonl if not given) that learned with the task's reward on as many frames, and the planner's share of its return."""
     lines = latest(lines)
+    rewarded = results.read_lines(results.RESULTS / "control.jsonl") if rewarded is None else rewarded
+    most = max((line["frames"] for line in lines), default=0)
+    with_reward = [line for line in rewarded if line["method"] == "planner" and line["frames"] == most]
+    with_reward = group_by_accelerator(newest(with_reward)).get("", [])
     found = group(lines, "method", "frames")
     columns = sorted(found, key=lambda column: (int(column[1]), column[0]))
     rows = []
     for (task,), cell in group(lines, "task").items():
         said = (plus_minus([line for line in cell if line in found[column]], "return_mean") for column in columns)
+        beside = [line for line in with_reward if line["task"] == task]
+        planned = [line for line in cell if line["method"] == "planner" and line["frames"] == most]
+        ours, theirs = (mean_and_interval(each, "return_mean")[0] for each in (planned, beside))
+        share = f"{ours / theirs:.0%}" if ours is not None and theirs else "—"
         soonest = min(
             (line["minutes_to_first_good_episode"] for line in cell if "minutes_to_first_good_episode" in line), default=None
         )
-        rows.append([short(task), *said, number(soonest)])
+        rows.append([short(task), *said, plus_minus(beside, "return_mean"), share, number(soonest)])
     names = [method.capitalize() + (f", {int(frames):,} frames" if int(frames) else "") for method, frames in columns]
-    return markdown(["Task", *names, "Minutes to a good episode"], rows) + provenance(lines)
+    headings = ["Task", *names, f"With the reward, {most:,} frames", "Planner's share of it", "Minutes to a good episode"]
+    return markdown(headings, rows, drop_empty=True) + provenance(lines)
 
 
 def switching(lines: Lines) -> str:

@@ -56,6 +56,26 @@ def test_another_search_is_another_cell_and_the_table_has_the_last(small, monkey
     assert "| cartpole-balance | 200 " in model_tables.many_tasks(results.read_lines(many_tasks.RESULTS))
 
 
+def test_the_agent_that_learned_with_the_reward_stands_beside():
+    """On as many frames, of a machine without an accelerator, by its planner; its newest line."""
+    ours = {
+        **many_tasks.cell("cartpole", "balance", "planner", 1, 1_000, 1),
+        "return_mean": 300.0,
+        "commit": "a",
+        "machine": {"cpu": "x", "cores": 1},
+    }
+    theirs = {**ours, "machine": {"accelerator": None}}
+    others = [
+        {**theirs, "return_mean": 100.0},  # measured again below
+        {**theirs, "return_mean": 600.0},
+        {**theirs, "return_mean": 10.0, "frames": 500},
+        {**theirs, "return_mean": 20.0, "method": "policy"},
+        {**theirs, "return_mean": 40.0, "machine": {"accelerator": "NVIDIA H200"}},
+    ]
+    row = model_tables.many_tasks([ours], others).splitlines()[2]
+    assert "| 300 " in row and "| 600 " in row and "| 50% |" in row
+
+
 @pytest.mark.parametrize(("ceiling", "good"), [(500.0, True), (900.0, False)])
 def test_the_simulator_comes_first_and_tells_what_a_good_episode_is(small, tmp_path, monkeypatch, ceiling, good):
     """Everyone's return is told by a table here; nobody acts."""
