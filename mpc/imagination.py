@@ -30,6 +30,7 @@ from worldmodels.spec import DiscreteAction, Spec
 
 FUTURES = 4
 """That the rollouts of an update share, where it divides their number."""
+GOES_ON = 0.75  # probability that a rollout which may go on where the last one ended does
 UNSOUND = 10  # updates in a row whose gradient is not finite, before one is let through and the loss tells
 
 
@@ -57,8 +58,8 @@ class ImaginationSettings:
     trace: float = 0.95
     learning_rate: float = 1e-3
     final_rate: float = 0.05
-    target_rate: float = 0.02
-    entropy: float = 1e-3
+    target_rate: float = 0.1
+    entropy: float = 5e-3
     hidden: int = 128
 
     def __post_init__(self):
@@ -156,15 +157,15 @@ def _advance(state: Imagined, model: Any, cost: TaskCost, starts: Any, key: Arra
     available = jax.tree.leaves(starts)[0].shape[0]
 
     def update(carry, key):
-        critic, target, policy, (critic_state, policy_state), spread = carry
-        pick, act, value, react = jax.random.split(key, 4)
+        critic, target, policy, (critic_state, policy_state), spread, ends = carry
+        pick, again, act, value, react = jax.random.split(key, 5)
         chosen = jax.random.randint(pick, (settings.batch,), 0, available)
-        start = jax.tree.map(lambda x: x[chosen], starts)
+        start = continued(ends, jax.tree.map(lambda x: x[chosen], starts), key=again)
 
         def acting(params):
             """The policy's loss, and features, actions and costs to go of what it did."""
             policy = as_policy(params)
-            features, actions, costs = rollouts(model, OnModel(model, cost), policy, start, settings.length, key=act)
+            features, actions, costs, ends = rollouts(model, OnModel(model, cost), policy, start, settings.length, key=act)
             beyond = as_target(target)(features[:, 1:], policy(features[:, 1:]).sample(key=value)).max(0)
             to_go = costs_to_go(costs, beyond, settings.discount, settings.trace)
             met = jax.lax.stop_gradient(features[:, :-1])
@@ -175,9 +176,9 @@ def _advance(state: Imagined, model: Any, cost: TaskCost, starts: Any, key: Arra
             else:
                 uncertainty = jnp.log(policy(met).scale).sum(-1).mean()
                 loss = to_go.mean() / spread - settings.entropy * uncertainty
-            return loss, jax.lax.stop_gradient((met, actions, to_go))
+            return loss, jax.lax.stop_gradient((met, actions, to_go, ends))
 
-        gradients, (met, actions, to_go) = jax.grad(acting, has_aux=True)(policy)
+        gradients, (met, actions, to_go, ends) = jax.grad(acting, has_aux=True)(policy)
         step, policy_state = optimizer.update(gradients, policy_state)
         policy = optax.apply_updates(policy, step)
         wanted = two_hot(to_go)
@@ -192,10 +193,11 @@ def _advance(state: Imagined, model: Any, cost: TaskCost, starts: Any, key: Arra
         moved = 0.99 * spread + 0.01 * jnp.maximum(high - low, 1e-3)
         spread = jnp.where(jnp.isfinite(moved), moved, spread)
         target = optax.incremental_update(critic, target, settings.target_rate)
-        return (critic, target, policy, (critic_state, policy_state), spread), (loss, to_go.mean())
+        return (critic, target, policy, (critic_state, policy_state), spread, ends), (loss, to_go.mean())
 
-    carry = (*(part[1] for part in parts), state.optimizers, state.spread)
-    (critic, target, policy, optimizers, spread), (losses, to_go) = jax.lax.scan(update, carry, jax.random.split(key, count))
+    ends = jax.tree.map(lambda x: x[jnp.arange(settings.batch) % available], starts)
+    carry = (*(part[1] for part in parts), state.optimizers, state.spread, ends)
+    (critic, target, policy, optimizers, spread, _), (losses, to_go) = jax.lax.scan(update, carry, jax.random.split(key, count))
     moved = Imagined(as_critic(critic), as_target(target), as_policy(policy), optimizers, spread)
     return moved, jnp.nanmean(losses[-UNSOUND:]), jnp.nanmean(to_go[-UNSOUND:])
 
@@ -222,8 +224,24 @@ def costs_to_go(costs: Float[Array, "B L"], beyond: Float[Array, "B L"], discoun
     return totals.T
 
 
+def continued(ends: Any, fresh: Any, *, key: Array) -> Any:
+    """Where rollouts start: every second one at a fresh latent, the others mostly where the last one ended.
+
+    What the policy leads to after long, data without its reward do not show; begun anew now and then, rollouts do not drift off.
+    """
+    batch = jax.tree.leaves(fresh)[0].shape[0]
+    goes_on = (jnp.arange(batch) % 2 == 1) & jax.random.bernoulli(key, GOES_ON, (batch,))
+    for leaf in jax.tree.leaves(ends):
+        goes_on &= jnp.isfinite(leaf.reshape(batch, -1)).all(1)
+
+    def chosen(end, start):
+        return jnp.where(goes_on.reshape(-1, *[1] * (start.ndim - 1)), end, start)
+
+    return jax.tree.map(chosen, ends, fresh)
+
+
 def rollouts(model: Any, cost: OnModel, policy: Policy, starts: Any, length: int, *, key: Array):
-    """Features [B, L+1, D], normalised actions [B, L, A] and costs [B, L] of the policy's samples in the model's imagination.
+    """Features [B, L+1, D], normalised actions [B, L, A] and costs [B, L] of the policy's samples in the model's imagination, and the last latents.
 
     Every second rollout starts with an action at random, so that the critic knows more than what the policy does anyway
     (exploring starts: Sutton & Barto 2018, section 5.3). A few share each future: drawing one for each would copy the weights of
@@ -248,7 +266,7 @@ def rollouts(model: Any, cost: OnModel, policy: Policy, starts: Any, length: int
 
         inputs = (jnp.arange(length), future, jax.random.split(key, length))
         last, (features, actions, costs) = jax.lax.scan(step, latent, inputs)
-        return jnp.concatenate([features, model.features(last)[None]]), actions, costs
+        return jnp.concatenate([features, model.features(last)[None]]), actions, costs, last
 
     def shared(x):
         return x.reshape(futures, batch // futures, *x.shape[1:])

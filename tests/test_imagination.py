@@ -9,7 +9,7 @@ from scipy.linalg import solve_discrete_are
 import mpc
 import worldmodels
 from mpc.errors import CostError, LearningError
-from mpc.imagination import ImaginationSettings, costs_to_go, imagine
+from mpc.imagination import ImaginationSettings, continued, costs_to_go, imagine
 from tests import tiny
 from tests.test_agent import true_model
 
@@ -101,11 +101,23 @@ def test_costs_to_go_by_hand():
         np.testing.assert_allclose(costs_to_go(costs, beyond, 0.5, trace), expected)
 
 
+def test_every_second_rollout_mostly_goes_on_where_the_last_one_ended():
+    ends, fresh = {"x": jnp.ones((1_000, 2)), "t": jnp.ones(1_000)}, {"x": jnp.zeros((1_000, 2)), "t": jnp.zeros(1_000)}
+    ends["t"] = ends["t"].at[1].set(jnp.nan)  # went astray: begins anew, whole
+    start = continued(ends, fresh, key=jax.random.key(0))
+    assert (start["x"][::2] == 0).all() and (start["t"][::2] == 0).all()
+    assert (start["x"][1] == 0).all() and start["t"][1] == 0
+    assert (start["x"] == start["t"][:, None]).all()  # each from one state
+    assert 0.7 < start["t"][1::2].mean() < 0.8
+
+
 def test_what_cannot_be_imagined_is_refused():
     with pytest.raises(CostError, match="discount=1"):
         ImaginationSettings(discount=1.0)
     with pytest.raises(CostError, match=r"trace=1\.5"):
         ImaginationSettings(trace=1.5)
+    with pytest.raises(CostError, match="final_rate=2"):
+        ImaginationSettings(final_rate=2)
     with pytest.raises(CostError, match="previous_action"):
         imagine(true_model(), mpc.smoothness(), tiny.episodes(count=1))
 
