@@ -80,6 +80,7 @@ class Imagined(NamedTuple):
     policy: Policy
     optimizers: Any
     spread: Float[Array, ""]  # between the 5th and 95th percentile of costs to go, running
+    ends: Any  # the latents that the last rollouts came to
 
 
 class ImaginationProgress(NamedTuple):
@@ -115,7 +116,8 @@ def imagine(
     policy = Policy(size, model.spec, hidden=settings.hidden, seed=seed + 2)
     optimizer = _optimizer(settings)
     optimizers = tuple(optimizer.init(nnx.split(module, nnx.Param, ...)[1]) for module in (critic, policy))
-    state = Imagined(critic, target, policy, optimizers, jnp.ones(()))
+    ends = jax.tree.map(lambda x: x[jnp.arange(settings.batch) % len(x)], starts)
+    state = Imagined(critic, target, policy, optimizers, jnp.ones(()), ends)
     key, chunk = jax.random.key(seed), max(1, min(250, settings.updates))
     for done in range(0, settings.updates, chunk):
         count = min(chunk, settings.updates - done)
@@ -195,10 +197,11 @@ def _advance(state: Imagined, model: Any, cost: TaskCost, starts: Any, key: Arra
         target = optax.incremental_update(critic, target, settings.target_rate)
         return (critic, target, policy, (critic_state, policy_state), spread, ends), (loss, to_go.mean())
 
-    ends = jax.tree.map(lambda x: x[jnp.arange(settings.batch) % available], starts)
-    carry = (*(part[1] for part in parts), state.optimizers, state.spread, ends)
-    (critic, target, policy, optimizers, spread, _), (losses, to_go) = jax.lax.scan(update, carry, jax.random.split(key, count))
-    moved = Imagined(as_critic(critic), as_target(target), as_policy(policy), optimizers, spread)
+    carry = (*(part[1] for part in parts), state.optimizers, state.spread, state.ends)
+    (critic, target, policy, optimizers, spread, ends), (losses, to_go) = jax.lax.scan(
+        update, carry, jax.random.split(key, count)
+    )
+    moved = Imagined(as_critic(critic), as_target(target), as_policy(policy), optimizers, spread, ends)
     return moved, jnp.nanmean(losses[-UNSOUND:]), jnp.nanmean(to_go[-UNSOUND:])
 
 
@@ -225,7 +228,7 @@ def costs_to_go(costs: Float[Array, "B L"], beyond: Float[Array, "B L"], discoun
 
 
 def continued(ends: Any, fresh: Any, *, key: Array) -> Any:
-    """Where rollouts start: every second one at a fresh latent, the others mostly where the last one ended.
+    """Where rollouts start: those that `rollouts` begins with an action at random at a fresh latent, the others mostly where they ended.
 
     What the policy leads to after long, data without its reward do not show; begun anew now and then, rollouts do not drift off.
     """
@@ -241,7 +244,9 @@ def continued(ends: Any, fresh: Any, *, key: Array) -> Any:
 
 
 def rollouts(model: Any, cost: OnModel, policy: Policy, starts: Any, length: int, *, key: Array):
-    """Features [B, L+1, D], normalised actions [B, L, A] and costs [B, L] of the policy's samples in the model's imagination, and the last latents.
+    """Features [B, L+1, D], normalised actions [B, L, A] and costs [B, L] of the policy's samples in the model's imagination.
+
+    Behind them the latents [B, ...] that these came to.
 
     Every second rollout starts with an action at random, so that the critic knows more than what the policy does anyway
     (exploring starts: Sutton & Barto 2018, section 5.3). A few share each future: drawing one for each would copy the weights of
