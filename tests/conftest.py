@@ -36,3 +36,9 @@ def _few_memory_maps():
         import jax
 
         jax.clear_caches()
+
+
+@pytest.fixture
+def patient(monkeypatch):
+    """The flight recorder waits rather than drop a record, on a machine that has other things to do."""
+    monkeypatch.setattr("mpc.controller.recorder.WAIT", 5.0)

@@ -276,6 +276,7 @@ def doubtful(tolerance=0.1, **settings):
     return agent, mpc.Controller(agent, mpc.ControllerSettings(period=0.1, **settings), recorder=recorder)
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_mixed_agent_reacts_where_policy_and_critic_agree_and_plans_elsewhere_and_can_be_replayed(tmp_path):
     agent, made = doubtful(rate=(4.0,), recorder=mpc.FlightRecorder(tmp_path / "log"))
     made.warm_up(1)

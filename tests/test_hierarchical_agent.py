@@ -147,6 +147,7 @@ class Jumps(Stays):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("patient")
 def test_the_controller_says_that_a_subgoal_was_out_of_reach_and_its_record_is_replayed(tmp_path):
     acting = replace(agent(Jumps(), cost=mpc.cost(away, target=3.0)), reach=(0.5,))
     settings, words = mpc.ControllerSettings(period=tiny.SPEC.seconds_per_step), "a subgoal was out of reach and is replaced"

@@ -21,17 +21,14 @@ from tests.test_cli import run
 from tests.test_controller import RATE, Raising, controller, damaged, drive, failing, faulty
 from tests.test_export import policy_agent
 
+pytestmark = pytest.mark.usefixtures("patient")
+
 
 def recorded(folder, *arguments, files=8, size=4_000_000, **settings):
     made = controller(*arguments, **settings)
     made.recorder = FlightRecorder(folder, files=files, size=size)
     made.recorder.begin(made)
     return made
-
-
-@pytest.fixture(autouse=True)
-def _patient(monkeypatch):
-    monkeypatch.setattr("mpc.controller.recorder.WAIT", 5.0)
 
 
 def test_what_is_encoded_comes_back():
