@@ -47,7 +47,9 @@ class ImaginationSettings:
       learning_rate: of Adam at first.
       final_rate: share of it at the end, to which it falls in a straight line: chaotic gradients at full step unlearn what was learned.
       target_rate: share of the critic that its slow copy takes over at each update.
-      entropy: weight of the policy's entropy, where costs to go are in units of their spread.
+      entropy: weight of the policy's entropy at first, where costs to go are in units of their spread.
+      final_entropy: share of it at the end, to which it falls by the same factor each update: a noisy policy finds more and does not
+        lean on what the model has wrong, a sure one costs less.
       hidden: width of critic and policy.
     """
 
@@ -59,7 +61,8 @@ class ImaginationSettings:
     learning_rate: float = 1e-3
     final_rate: float = 0.05
     target_rate: float = 0.1
-    entropy: float = 5e-3
+    entropy: float = 0.02
+    final_entropy: float = 0.05
     hidden: int = 128
 
     def __post_init__(self):
@@ -70,6 +73,8 @@ class ImaginationSettings:
             raise CostError(f"trace={self.trace}: expected a number from 0, the critic alone, to 1, the rollout to its end.")
         if not 0 <= self.final_rate <= 1:
             raise CostError(f"final_rate={self.final_rate}: expected a share of learning_rate, from 0 to 1.")
+        if not 0 < self.final_entropy <= 1:
+            raise CostError(f"final_entropy={self.final_entropy}: expected a share of entropy, above 0 and up to 1.")
 
 
 class Imagined(NamedTuple):
@@ -121,7 +126,9 @@ def imagine(
     key, chunk = jax.random.key(seed), max(1, min(250, settings.updates))
     for done in range(0, settings.updates, chunk):
         count = min(chunk, settings.updates - done)
-        state, loss, to_go = _advance(state, model, cost, starts, jax.random.fold_in(key, done), settings=settings, count=count)
+        state, loss, to_go = _advance(
+            state, model, cost, starts, jax.random.fold_in(key, done), jnp.array(done), settings=settings, count=count
+        )
         if not np.isfinite(float(loss)):
             raise CostError(
                 f"imagining {type(cost).__name__}: the critic's loss became {float(loss)}. Are the cost and its gradient finite?"
@@ -147,8 +154,8 @@ def _seen(spec: Spec, episodes: Iterable[Episode]) -> dict[str, np.ndarray]:
 
 
 @partial(jax.jit, static_argnames=("settings", "count"))
-def _advance(state: Imagined, model: Any, cost: TaskCost, starts: Any, key: Array, *, settings, count: int):
-    """`count` updates; the critic's loss and the costs to go at the end."""
+def _advance(state: Imagined, model: Any, cost: TaskCost, starts: Any, key: Array, done: Array, *, settings, count: int):
+    """`count` updates after those `done`; the critic's loss and the costs to go at the end."""
     optimizer = _optimizer(settings)
     parts = [nnx.split(module, nnx.Param, ...) for module in (state.critic, state.target, state.policy)]
     graphs, rests = [part[0] for part in parts], [part[2] for part in parts]
@@ -158,8 +165,10 @@ def _advance(state: Imagined, model: Any, cost: TaskCost, starts: Any, key: Arra
     as_critic, as_target, as_policy = merged
     available = jax.tree.leaves(starts)[0].shape[0]
 
-    def update(carry, key):
+    def update(carry, inputs):
         critic, target, policy, (critic_state, policy_state), spread, ends = carry
+        key, number = inputs
+        entropy = settings.entropy * settings.final_entropy ** (number / settings.updates)
         pick, again, act, value, react = jax.random.split(key, 5)
         chosen = jax.random.randint(pick, (settings.batch,), 0, available)
         start = continued(ends, jax.tree.map(lambda x: x[chosen], starts), key=again)
@@ -172,12 +181,10 @@ def _advance(state: Imagined, model: Any, cost: TaskCost, starts: Any, key: Arra
             to_go = costs_to_go(costs, beyond, settings.discount, settings.trace)
             met = jax.lax.stop_gradient(features[:, :-1])
             if policy.discrete:
-                loss, _ = reaction_loss(
-                    policy, as_critic(critic), met.reshape(-1, met.shape[-1]), spread, settings.entropy, react
-                )
+                loss, _ = reaction_loss(policy, as_critic(critic), met.reshape(-1, met.shape[-1]), spread, entropy, react)
             else:
                 uncertainty = jnp.log(policy(met).scale).sum(-1).mean()
-                loss = to_go.mean() / spread - settings.entropy * uncertainty
+                loss = to_go.mean() / spread - entropy * uncertainty
             return loss, jax.lax.stop_gradient((met, actions, to_go, ends))
 
         gradients, (met, actions, to_go, ends) = jax.grad(acting, has_aux=True)(policy)
@@ -199,7 +206,7 @@ def _advance(state: Imagined, model: Any, cost: TaskCost, starts: Any, key: Arra
 
     carry = (*(part[1] for part in parts), state.optimizers, state.spread, state.ends)
     (critic, target, policy, optimizers, spread, ends), (losses, to_go) = jax.lax.scan(
-        update, carry, jax.random.split(key, count)
+        update, carry, (jax.random.split(key, count), done + jnp.arange(count))
     )
     moved = Imagined(as_critic(critic), as_target(target), as_policy(policy), optimizers, spread, ends)
     return moved, jnp.nanmean(losses[-UNSOUND:]), jnp.nanmean(to_go[-UNSOUND:])

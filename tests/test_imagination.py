@@ -58,6 +58,18 @@ def test_it_reports_and_repeats_itself():
 
 
 @pytest.mark.slow
+def test_the_policy_becomes_surer_as_the_weight_of_its_entropy_falls():
+    def scale(final_entropy):
+        settings = ImaginationSettings(
+            updates=300, batch=8, length=2, hidden=8, learning_rate=1e-2, entropy=1.0, final_entropy=final_entropy
+        )
+        _, policy = imagine(true_model(), COST, tiny.episodes(count=2), settings)
+        return float(policy(jnp.zeros(2)).scale.mean())
+
+    assert scale(1e-4) < 0.5 * scale(1.0)
+
+
+@pytest.mark.slow
 def test_discrete_policies_find_the_action_that_costs_nothing():
     model = worldmodels.JEPA(tiny.DISCRETE, latent=4, hidden=8)
     button = mpc.cost(lambda readout, action, step: jnp.where(action == 1, 0.0, 1.0))
@@ -118,6 +130,8 @@ def test_what_cannot_be_imagined_is_refused():
         ImaginationSettings(trace=1.5)
     with pytest.raises(CostError, match="final_rate=2"):
         ImaginationSettings(final_rate=2)
+    with pytest.raises(CostError, match="final_entropy=0"):
+        ImaginationSettings(final_entropy=0.0)
     with pytest.raises(CostError, match="previous_action"):
         imagine(true_model(), mpc.smoothness(), tiny.episodes(count=1))
 
