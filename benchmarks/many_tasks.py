@@ -39,9 +39,9 @@ METHODS = ("simulator", "random", "planner", "policy")
 ACTION_REPEAT, DISCOUNT = 2, 0.99
 EPISODES, CEILING_EPISODES = 10, 3
 GOOD = 0.8  # of the best return known for a task, the simulator's or an agent's that learned with its reward
-CEILING = planners.ICEM(horizon=20, samples=2560, iterations=4, elites=128, keep=16)
-PLANNER = replace(CEILING, samples=256, elites=32, keep=8, proposals=16, spread=0.2)
-"""A tenth of the ceiling's samples, near the policy that it has and the ceiling has not."""
+CEILING = planners.ICEM(horizon=20, samples=640, iterations=4, elites=64, keep=8)
+PLANNER = replace(CEILING, samples=64, elites=8, keep=2, proposals=4, spread=0.2)
+"""A tenth of the ceiling's samples, each in every member of the ensemble, near the policy that it has and the ceiling has not."""
 
 
 def bench_many_tasks(

@@ -63,7 +63,8 @@ class PlanningAgent:
       critic: a `Critic` of what `policy` will cost beyond the horizon, in place of the cost's own terminal term.
       policy: a `Policy` that proposes plans to planners with `proposals`, and that the critic speaks of.
       continuation: a `Continuation`, where episodes can end.
-      futures: how many are drawn at each decision, for models with a latent variable or an ensemble.
+      futures: how many are drawn at each decision, for models with a latent variable or an ensemble. None takes every member of
+        an ensemble once (a search finds and exploits what one has wrong; Chua et al. 2018, PETS), and one of other models.
       risk: how their costs make one: `planners.MEAN`, `WORST` or `cvar(fraction)`.
     """
 
@@ -75,7 +76,7 @@ class PlanningAgent:
     critic: Any = None
     policy: Any = None
     continuation: Any = None
-    futures: int = static(default=1)
+    futures: int | None = static(default=None)
     risk: planners.Risk = static(default=planners.MEAN)
 
     def __post_init__(self):
@@ -115,6 +116,7 @@ class PlanningAgent:
         )
         beyond = costs.TerminalOnModel(self.model, self.cost, self.planner.horizon)
         going_on = self.continuation
+        futures = getattr(self.model, "members", 1) if self.futures is None else self.futures
         return planners.Problem(
             dynamics=self.model.predict,
             cost=costs.OnModel(self.model, self.cost),
@@ -123,7 +125,7 @@ class PlanningAgent:
             actions=box,
             discount=jnp.asarray(self.discount),
             continues=never_ends if going_on is None else ContinuesOnModel(self.model, going_on),
-            noise=self.model.draw_noise(self.futures, self.planner.horizon, key=jax.random.key(0) if key is None else key),
+            noise=self.model.draw_noise(futures, self.planner.horizon, key=jax.random.key(0) if key is None else key),
             risk=self.risk,
         )
 

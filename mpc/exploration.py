@@ -204,7 +204,7 @@ def flat(episode: Episode, spec: Spec) -> np.ndarray:
 
 
 def _agent(model: Any, settings: ExplorationSettings) -> PlanningAgent:
-    return PlanningAgent(model, Curiosity(), settings.planner(model.spec), exploration=settings.noise)
+    return PlanningAgent(model, Curiosity(), settings.planner(model.spec), exploration=settings.noise, futures=1)
 
 
 def _watched(environment: Environment, agent: Any, seed: int, most: int) -> Episode:

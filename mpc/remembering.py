@@ -29,6 +29,10 @@ class RememberingAction:
     def cost_normaliser(self):
         return self.model.cost_normaliser
 
+    @property
+    def members(self):
+        return getattr(self.model, "members", 1)
+
     def start(self, observation):
         return {"latent": self.model.start(observation), "previous": no_action(self.model)}
 

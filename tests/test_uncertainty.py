@@ -222,6 +222,17 @@ def test_the_agent_draws_its_futures_anew_in_every_decision_and_weighs_them_by_i
     assert costs[planners.WORST] > costs[planners.MEAN] + 0.2
 
 
+def test_an_agent_plans_in_every_member_of_an_ensemble_unless_it_is_told_otherwise(model):
+    planner = planners.ICEM(horizon=3, samples=16, iterations=1, elites=4, keep=2)
+    ensemble = worldmodels.JEPA(tiny.SPEC, members=3, **SMALL)
+    cost = mpc.cost(lambda readout, action, step: readout["position"][0])
+    for each, told, members in ((ensemble, {}, 3), (mpc.RememberingAction(ensemble), {}, 3), (ensemble, {"futures": 1}, 1)):
+        noise = mpc.PlanningAgent(each, cost, planner, **told).problem(key=KEY).noise
+        assert noise.shape[:2] == (members, 3)
+        assert len(set(noise[:, 0, -1].tolist())) == members
+    assert mpc.PlanningAgent(Windy(), cost, planner).problem(key=KEY).noise.shape == (1, 3, 1)
+
+
 def blown(readout, action, step):
     return readout["position"][0]
 

@@ -27,6 +27,11 @@ class Uncertain:
         return None if known else LATENT_VARIABLES[s.noise](s.noise_size)
 
     @property
+    def members(self) -> int:
+        """Predictors in the ensemble."""
+        return self.settings.members
+
+    @property
     def noise_size(self) -> int:
         """Components of the noise that `predict` takes."""
         return (0 if self.latent_variable is None else self.latent_variable.size) + (self.settings.members > 1)
