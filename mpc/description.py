@@ -34,7 +34,7 @@ class Task:
     cost: Mapping[str, float] = field(default_factory=dict)
     goal: Mapping[str, Any] | None = None
     goal_weight: float = 1.0
-    planner: planners.Planner = planners.ICEM(horizon=20, samples=256, iterations=4, elites=32, keep=8)
+    planner: planners.Planner = planners.ICEM(horizon=20, samples=64, iterations=4, elites=8, keep=2)
     discount: float = 0.99
     mode: str = "plan"
 
