@@ -8,7 +8,7 @@ import json
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +64,15 @@ def environment_of(body: str, task: str, *, privileged: bool = False) -> mpc.Env
     return mpc.make(f"dm_control/{body}-{task}-v0", action_repeat=ACTION_REPEAT, privileged=privileged)
 
 
+def imagination(updates: int) -> mpc.ImaginationSettings:
+    """How the critic and the policy of a task are learned."""
+    return mpc.ImaginationSettings(updates=updates, discount=DISCOUNT)
+
+
 def cell(body: str, task: str, method: str, seed: int, frames: int, updates: int) -> dict[str, Any]:
-    """What a line is known by; random's and the simulator's know neither seed nor frames."""
+    """What a line is known by; random's and the simulator's know neither seed, frames nor imagination."""
     ours = method in ("planner", "policy")
+    learned = {"imagination": asdict(imagination(updates))} if ours else {}
     searches: dict[str, dict[str, Any]] = {
         "simulator": {"samples": CEILING.samples},
         "planner": {"samples": PLANNER.samples, "proposals": PLANNER.proposals, "spread": PLANNER.spread},
@@ -76,7 +82,7 @@ def cell(body: str, task: str, method: str, seed: int, frames: int, updates: int
         "body": body,
         "task": f"dm_control/{body}-{task}-v0",
         "method": method,
-        "settings": {"action_repeat": ACTION_REPEAT, "updates": updates if ours else 0, **searches.get(method, {})},
+        "settings": {"action_repeat": ACTION_REPEAT, **learned, **searches.get(method, {})},
         "seed": seed if ours else 0,
         "frames": frames if ours else 0,
     }
@@ -143,23 +149,23 @@ def imagined(
 def solution(
     run: Path, model: Any, dataset: Sequence[Episode], name: str, updates: int, seed: int
 ) -> tuple[mpc.Critic, mpc.Policy, float]:
-    """Critic and policy for a cost of the library, and the minutes that imagining took; imagined once, and kept in the run."""
-    kept = run / "tasks" / f"{name}-{updates}"
+    """Critic and policy for a cost of the library, and the minutes that imagining took; kept in the run, until they are imagined otherwise."""
+    kept, settings = run / "tasks" / name, imagination(updates)
     kept.parent.mkdir(parents=True, exist_ok=True)
     with sole_writer(beside(kept, "lock"), results.ResultError):
-        if not kept.exists():
-            cost, settings = mpc.cost(mpc.tasks.lookup(name)), mpc.ImaginationSettings(updates=updates, discount=DISCOUNT)
+        told = json.loads((kept / "imagined.json").read_text()) if kept.exists() else {}
+        if told.get("settings") != asdict(settings):
             began = time.process_time()
-            critic, policy = mpc.imagine(model, cost, list(dataset), settings, seed=seed)
-            minutes = (time.process_time() - began) / 60
+            critic, policy = mpc.imagine(model, mpc.cost(mpc.tasks.lookup(name)), list(dataset), settings, seed=seed)
+            told = {"settings": asdict(settings), "minutes": (time.process_time() - began) / 60}
             aside = kept.with_name(kept.name + ".aside")
             shutil.rmtree(aside, ignore_errors=True)
             mpc.save_critic(critic, aside / "critic")
             mpc.save_policy(mpc.PolicyAgent(model, policy), aside / "policy")
-            (aside / "minutes.json").write_text(json.dumps(minutes))
+            (aside / "imagined.json").write_text(json.dumps(told))
+            shutil.rmtree(kept, ignore_errors=True)
             aside.rename(kept)
-    minutes = json.loads((kept / "minutes.json").read_text())
-    return mpc.load_critic(kept / "critic"), mpc.load_policy(kept / "policy").policy, minutes
+    return mpc.load_critic(kept / "critic"), mpc.load_policy(kept / "policy").policy, told["minutes"]
 
 
 def best_known(task: str) -> float | None:

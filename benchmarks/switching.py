@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 import jax
@@ -15,7 +16,7 @@ import numpy as np
 
 import mpc
 from benchmarks import results
-from benchmarks.many_tasks import ACTION_REPEAT, DISCOUNT, PLANNER, environment_of, explored, folder, solution
+from benchmarks.many_tasks import ACTION_REPEAT, DISCOUNT, PLANNER, environment_of, explored, folder, imagination, solution
 from mpc.agent import Observation
 from mpc.evaluation import HELD_OUT
 
@@ -48,7 +49,12 @@ def _measured(seed: int, frames: int, updates: int) -> Iterator[dict[str, Any]]:
                     "benchmark": "switching",
                     "task": f"dm_control/{BODY}-{name}-v0",
                     "method": method,
-                    "settings": {"action_repeat": ACTION_REPEAT, "updates": updates, "decisions": DECISIONS, "segment": index},
+                    "settings": {
+                        "action_repeat": ACTION_REPEAT,
+                        "imagination": asdict(imagination(updates)),
+                        "decisions": DECISIONS,
+                        "segment": index,
+                    },
                     "seed": seed,
                     "frames": frames,
                     "return_mean": float(of_segments[:, index].mean()),

@@ -63,8 +63,9 @@ class PlanningAgent:
       critic: a `Critic` of what `policy` will cost beyond the horizon, in place of the cost's own terminal term.
       policy: a `Policy` that proposes plans to planners with `proposals`, and that the critic speaks of.
       continuation: a `Continuation`, where episodes can end.
-      futures: how many are drawn at each decision, for models with a latent variable or an ensemble. None takes every member of
-        an ensemble once (a search finds and exploits what one has wrong; Chua et al. 2018, PETS), and one of other models.
+      futures: how many are drawn at each decision, for models with a latent variable or an ensemble. None takes the model's
+        own number, `model.futures`: every member of an ensemble once, as a search finds and exploits what one has wrong (Chua et al.
+        2018, PETS), and one where a model has no such number.
       risk: how their costs make one: `planners.MEAN`, `WORST` or `cvar(fraction)`.
     """
 
@@ -116,7 +117,7 @@ class PlanningAgent:
         )
         beyond = costs.TerminalOnModel(self.model, self.cost, self.planner.horizon)
         going_on = self.continuation
-        futures = getattr(self.model, "members", 1) if self.futures is None else self.futures
+        futures = getattr(self.model, "futures", 1) if self.futures is None else self.futures
         return planners.Problem(
             dynamics=self.model.predict,
             cost=costs.OnModel(self.model, self.cost),

@@ -30,8 +30,8 @@ class RememberingAction:
         return self.model.cost_normaliser
 
     @property
-    def members(self):
-        return getattr(self.model, "members", 1)
+    def futures(self):
+        return getattr(self.model, "futures", 1)
 
     def start(self, observation):
         return {"latent": self.model.start(observation), "previous": no_action(self.model)}

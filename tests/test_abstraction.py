@@ -43,6 +43,7 @@ def test_it_sees_the_latents_below_at_its_stride_from_every_first_step():
 def test_it_is_a_world_model_and_can_be_stacked():
     first, observation = untrained(lower()), cast(Any, tiny.observation())
     second = untrained(first, stride=3, latent=3, members=2)
+    assert first.futures == 1 and second.futures == 2
     assert second.spec.seconds_per_step == pytest.approx(15 * tiny.SPEC.seconds_per_step)
     assert second.spec.action == worldmodels.DiscreteAction(6)
     for model in (first, second):

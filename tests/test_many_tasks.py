@@ -76,6 +76,25 @@ def test_the_agent_that_learned_with_the_reward_stands_beside():
     assert "| 300 " in row and "| 600 " in row and "| 50% |" in row
 
 
+def test_what_was_imagined_otherwise_is_imagined_and_measured_anew(small, tmp_path, monkeypatch):
+    environment = many_tasks.environment_of("cartpole", "balance")
+    data = mpc.collect(environment, frames=200, agent=mpc.RandomAgent(environment.spec))
+    model, real, times = worldmodels.JEPA(environment.spec, latent=4, hidden=8), mpc.imagine, []
+    monkeypatch.setattr(many_tasks.mpc, "imagine", lambda *given, **also: times.append(1) or real(*given, **also))
+
+    def measured(updates):
+        *_, minutes = many_tasks.solution(tmp_path / "run", model, data, "cartpole.balance", updates, 1)
+        return many_tasks.cell("cartpole", "balance", "policy", 1, 200, updates)["settings"], minutes
+
+    first = measured(1)
+    assert measured(1) == first and len(times) == 1
+    made = mpc.ImaginationSettings
+    monkeypatch.setattr(many_tasks.mpc, "ImaginationSettings", lambda **given: made(entropy=0.5, **given))
+    second = measured(1)
+    assert second[0] != first[0] and len(times) == 2
+    assert measured(1) == second and len(times) == 2
+
+
 @pytest.mark.parametrize(("ceiling", "good"), [(500.0, True), (900.0, False)])
 def test_the_simulator_comes_first_and_tells_what_a_good_episode_is(small, tmp_path, monkeypatch, ceiling, good):
     """Everyone's return is told by a table here; nobody acts."""
@@ -150,8 +169,8 @@ def test_a_model_without_reward_is_driven_to_a_task(small):
     _, data = many_tasks.explored("cartpole", 1, 2_000)
     assert data.frames >= 2_000 and all(episode.costs is None for episode in data)
     assert many_tasks.bench_many_tasks(["cartpole"], [1], ["planner", "policy"], 2_000, 20) == []
-    kept = many_tasks.folder("cartpole", 1, 2_000) / "tasks" / "cartpole.balance-20"
-    assert sorted(path.name for path in kept.iterdir()) == ["critic", "minutes.json", "policy"]
+    kept = many_tasks.folder("cartpole", 1, 2_000) / "tasks" / "cartpole.balance"
+    assert sorted(path.name for path in kept.iterdir()) == ["critic", "imagined.json", "policy"]
 
 
 @pytest.mark.slow

@@ -86,6 +86,11 @@ class Abstraction:
         code = jax.nn.one_hot(action, self.codes)
         return self.model.following(latent, code, code, member)
 
+    @property
+    def futures(self) -> int:
+        """As of the model: one in each member of the ensemble."""
+        return self.model.futures
+
     def draw_noise(self, futures: int, horizon: int, *, key: Array) -> Float[Array, "M H Z"]:
         """Members of the ensemble; deterministic without one."""
         if self.model.settings.members == 1:

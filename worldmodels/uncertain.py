@@ -27,8 +27,8 @@ class Uncertain:
         return None if known else LATENT_VARIABLES[s.noise](s.noise_size)
 
     @property
-    def members(self) -> int:
-        """Predictors in the ensemble."""
+    def futures(self) -> int:
+        """That a plan is weighed in unless it says otherwise: one in each member of an ensemble."""
         return self.settings.members
 
     @property
