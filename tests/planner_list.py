@@ -50,7 +50,13 @@ MEMBERS = [
     Member("gradient", lambda horizon: planners.Gradient(horizon, starts=16, iterations=60)),
     Member("ilqr", lambda horizon: planners.ILQR(horizon, iterations=12), local=True),
     Member("tree-search", lambda horizon: planners.TreeSearch(horizon, simulations=512), discrete=True),
-    Member("tree-search-sampled", lambda horizon: planners.TreeSearch(horizon, simulations=512), accuracy=0.5, local=True),
+    Member(
+        "tree-search-sampled",
+        lambda horizon: planners.TreeSearch(horizon, simulations=512),
+        accuracy=0.5,
+        local=True,
+        variant=True,
+    ),
 ]
 
 CONTINUOUS = [member for member in MEMBERS if not member.discrete]

@@ -129,6 +129,7 @@ def test_controller_and_distillation_take_it_as_any_other_agent():
     assert labels.actions.shape == (12, 1) and np.abs(labels.actions).max() <= 1
 
 
+@pytest.mark.slow
 def test_upper_levels_are_compiled_and_their_policies_propose_their_plans():
     """The task: the upper level's latent. Its policy learns the code that the planner finds, and proposes it."""
     upper = planners.CategoricalCEM(1, samples=32, iterations=1, elites=4)

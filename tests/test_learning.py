@@ -147,6 +147,7 @@ def test_losses_send_no_gradient_into_the_target_or_the_policy():
     assert most < 0.2 * least  # the slow copy follows by τ = 2 % an update
 
 
+@pytest.mark.slow
 def test_a_learned_agent_comes_back_bit_for_bit_and_a_changed_one_is_refused(tmp_path):
     learner, _ = improve(
         new_learner(spec_of(2), TINY), buffer_of(2), jnp.float32(0.9), jax.random.key(0), settings=TINY, count=2
@@ -180,6 +181,7 @@ def test_a_critic_needs_a_policy():
         mpc.PlanningAgent(None, None, planners.CEM(horizon=2), critic=Critic(2, spec_of(2)))
 
 
+@pytest.mark.slow
 def test_what_no_model_has_met_surprises_and_what_it_has_does_not():
     rng = np.random.default_rng(0)
 
@@ -311,6 +313,7 @@ def test_what_can_never_be_learned_is_refused_before_anything_is_acted(tmp_path)
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_an_evaluation_that_was_cut_off_is_made_when_resumed(tmp_path, monkeypatch):
     monkeypatch.setattr(command, "RunSettings", lambda: RUN)
     monkeypatch.setattr(command, "evaluations", lambda *_: 1 / 0)
@@ -398,6 +401,7 @@ def test_episodes_are_cut_while_learning_every_so_often_whole_and_frames_counted
         replace(RUN, episode_frames=0)
 
 
+@pytest.mark.slow
 def test_short_episodes_are_learned_from_in_rounds(tmp_path):
     reports = []
     learn(mpc.make("Pendulum-v1", action_repeat=20), tmp_path / "run", frames=10_000, settings=RUN, progress=reports.append)

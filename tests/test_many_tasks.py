@@ -76,6 +76,7 @@ def test_the_agent_that_learned_with_the_reward_stands_beside():
     assert "| 300 " in row and "| 600 " in row and "| 50% |" in row
 
 
+@pytest.mark.slow
 def test_what_was_imagined_otherwise_is_imagined_and_measured_anew(small, tmp_path, monkeypatch):
     environment = many_tasks.environment_of("cartpole", "balance")
     data = mpc.collect(environment, frames=200, agent=mpc.RandomAgent(environment.spec))

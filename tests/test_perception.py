@@ -89,6 +89,7 @@ def test_training_tells_a_memory_how_much_things_usually_change():
     assert float(model.memory.pace[...][0]) == 1.0
 
 
+@pytest.mark.slow
 def test_the_mean_picture_is_found_out_once_before_anything_is_learned():
     data, later = tiny.episodes(tiny.PICTURES, count=8), tiny.episodes(tiny.PICTURES, count=2, seed=5)
     model, settings = worldmodels.JEPA(tiny.PICTURES, memory="stack", **SMALL), TrainingSettings(batch=8, length=2)

@@ -157,6 +157,7 @@ KILLED = """
 """
 
 
+@pytest.mark.slow
 def test_a_killed_process_has_lost_at_most_its_last_record(tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(KILLED), str(tmp_path / "log")], stdout=subprocess.PIPE, text=True

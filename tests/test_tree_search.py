@@ -74,6 +74,7 @@ CORRIDOR = jnp.array([[0, 1, 0], [0, 2, 0], [0, 3, 0], [3, 3, 3]], jnp.int32)
 FEES = jnp.array([[0.0, 0.1, 0.0], [0.0, 0.2, 0.0], [0.0, 0.2, 0.0], [-1.0, -1.0, -1.0]], jnp.float32)
 
 
+@pytest.mark.slow
 def test_looks_three_steps_ahead_where_a_root_only_search_fails():
     partial = jax.tree_util.Partial
     problem = Problem(partial(_hop, CORRIDOR), partial(_look_up, FEES), Discrete(3))
@@ -257,7 +258,7 @@ def test_a_critic_needs_no_rollouts():
 def test_a_tree_is_resumed_and_full_is_full():
     case = problems.puzzle()
     planner = TreeSearch(4, simulations=32, iterations=4)
-    search = planner.begin(case.problem, case.latent, planner.init(case.problem), key=KEY)
+    search = jax.jit(planner.begin)(case.problem, case.latent, planner.init(case.problem), key=KEY)
     improve = jax.jit(planner.improve)
     counts = []
     for _ in range(6):
