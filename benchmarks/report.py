@@ -1,7 +1,6 @@
 """The demo's report: one self-contained HTML file from what a run left in its folder."""
 
 import json
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from benchmarks.plots import Axis, Series, bar_panel, distinct, line_panel
 from benchmarks.report_curves import learning, open_loop
 from benchmarks.table_text import describe, interval_text, measured, number
 from benchmarks.tables import METHOD_NAMES
+from worldmodels.files import write_aside
 
 ROW_COLOURS = {"random": "grid", "simulator": "ink", "policy": "green", "gradient": "orange", "cem": "blue"}
 """Word in a row's name -> its colour throughout the page; the first that fits."""
@@ -49,9 +49,8 @@ def write_report(folder: Path) -> Path:
         time(summary.get("wall_seconds", {})),
         provenance(summary),
     ]
-    path, aside = folder / "report.html", folder / "report.html.aside"
-    aside.write_text(page.page(f"{summary['task']}: a Sailplan run", "\n".join(body)), encoding="utf-8")
-    os.replace(aside, path)
+    path = folder / "report.html"
+    write_aside(path, page.page(f"{summary['task']}: a Sailplan run", "\n".join(body)).encode())
     return path
 
 

@@ -3,13 +3,13 @@
 import fcntl
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from benchmarks import provenance
+from worldmodels.files import write_aside
 
 RESULTS = Path(__file__).resolve().parent / "results"
 CELL = ("benchmark", "task", "method", "settings", "seed", "frames")
@@ -36,7 +36,7 @@ def write_line(path: str | Path, line: Mapping[str, Any]) -> dict[str, Any]:
         places = {_cell(old): place for place, old in enumerate(lines)}
         place = places.get(_cell(full), len(lines))
         lines[place : place + 1] = [full]
-        _replace(path, "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in lines))
+        write_aside(path, "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in lines).encode())
     return full
 
 
@@ -102,18 +102,3 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write aside, then rename: a reader sees the old file or the new one."""
-    descriptor, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(aside, 0o644)
-        os.replace(aside, path)
-    except BaseException:
-        Path(aside).unlink(missing_ok=True)
-        raise

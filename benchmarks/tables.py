@@ -5,7 +5,6 @@
 <!-- end table -->
 """
 
-import os
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -24,6 +23,7 @@ from benchmarks.table_text import (
     provenance,
     short,
 )
+from worldmodels.files import write_aside
 
 METHOD_NAMES = {
     "random": "Random actions",
@@ -64,9 +64,7 @@ def update(paths: Iterable[Path] | None = None, check: bool = False, results: Pa
         if replaced != text:
             fresh[path] = replaced
     for path, text in fresh.items() if not check else ():
-        aside = path.with_name(path.name + ".aside")
-        aside.write_text(text, encoding="utf-8")
-        os.replace(aside, path)
+        write_aside(path, text.encode())
     return list(fresh)
 
 
