@@ -14,8 +14,10 @@ from rich.table import Table
 
 import mpc
 import worldmodels
+from benchmarks.diagnose import finite
 from mpc.evaluation import HELD_OUT
 from mpc.scoring import return_under
+from planners.errors import require_counts
 from worldmodels import manifest
 from worldmodels.data.dataset import Dataset
 
@@ -44,6 +46,7 @@ def solve(
         episodes: on unseen seeds, for each who acts.
         seed: of the first episode.
     """
+    require_counts(episodes=episodes)
     for kind in ("critic", "policy"):
         manifest.check_replaceable(out / kind, kind)
     loaded, dataset = worldmodels.load(model), Dataset.open(data)
@@ -53,6 +56,7 @@ def solve(
     judged = replace(wanted, discount=min(wanted.discount, 0.99))  # a critic of what lasts for ever would not converge
     body = mpc.Configurator(loaded, costs=own, task=judged, plain=replace(wanted, mode="plan"))
     settings = mpc.ImaginationSettings(updates=updates, discount=judged.discount)
+    environment = mpc.make_for(loaded.spec)  # known to be there before minutes of imagination
 
     def show(report: Any) -> None:
         if report.updates % 1000 == 0 or report.updates == report.total:
@@ -69,9 +73,10 @@ def solve(
     if wanted.mode != "react":
         agents["planner with critic" if wanted.mode == "plan" else "both modes, mixed"] = body.agent("task")
     agents = {"random": mpc.RandomAgent(loaded.spec), **agents}
-    rows = {name: scored(agent, body.cost("task"), loaded, episodes, seed) for name, agent in agents.items()}
+    rows = {name: scored(environment, agent, body.cost("task"), loaded, episodes, seed) for name, agent in agents.items()}
+    environment.close()
     content = {"cost": cost or str(task), "imagination_minutes": round(minutes, 2), "rows": rows}
-    manifest.write_aside(out / "solve.json", json.dumps(content, indent=1).encode())
+    manifest.write_aside(out / "solve.json", json.dumps(finite(content), indent=1, allow_nan=False).encode())
     table = Table("who acts", "return by this cost", "decision, ms", "reacted", title=f"{minutes:.1f} minutes of imagination")
     for name, row in rows.items():
         reacted = f"{row['reacted_share']:.0%}" if "reacted_share" in row else ""
@@ -98,9 +103,9 @@ def described(cost: str, task: Path | None) -> tuple[mpc.Task, dict[str, Any]]:
     return mpc.Task({"cost": 1.0}), {"cost": function}
 
 
-def scored(agent: Any, cost: Any, model: Any, episodes: int, seed: int) -> dict[str, Any]:
+def scored(environment: mpc.Environment, agent: Any, cost: Any, model: Any, episodes: int, seed: int) -> dict[str, Any]:
     """Return by `cost` and decision latency on unseen seeds."""
-    result = mpc.evaluate(mpc.make_for(model.spec), agent, episodes=episodes, seed=seed)
+    result = mpc.evaluate(environment, agent, episodes=episodes, seed=seed)
     returns = np.array([return_under(cost, model, episode) for episode in result.episodes])
     own = {"return_mean": float(returns.mean()), "return_ci95": mpc.confidence_interval(returns)}
     return {**result.summary(), **own, "returns": np.round(returns, 2).tolist()}

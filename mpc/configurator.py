@@ -11,19 +11,21 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from mpc import tasks as library
 from mpc.agent import AgentState, PlanningAgent
 from mpc.costs import TaskCost, check, cost, goal, middle
 from mpc.critic import Critic
-from mpc.description import Task
+from mpc.description import Task, usual_planner
 from mpc.errors import ConfigurationError, GoalWarning
 from mpc.goals import far_from_data
 from mpc.intrinsic import Combined, combine, effort
 from mpc.mixed import MixedAgent, MixedState
 from mpc.policy import Policy, PolicyAgent
 from mpc.switching import handed_over
+from planners import Planner, PlannerError
 from worldmodels import Abstraction, WorldModel
 from worldmodels.errors import SpecError
 from worldmodels.simulator import Simulator
@@ -66,6 +68,7 @@ class Configurator:
         self._goals = {name: self._reachable(name, task.goal) for name, task in tasks.items() if task.goal is not None}
         for name in tasks:
             check(model, self.cost(name), middle(model))
+            self._check_planner(name)
 
     def cost(self, name: str) -> Combined:
         """The cost of a task: every term of every task, weighted by this one's wishes."""
@@ -110,9 +113,21 @@ class Configurator:
         if solved is not None and task.mode == "react":
             return PolicyAgent(self.model, solved.policy)
         learned = {} if solved is None else solved._asdict()
-        planner = task.planner if solved is None else _seeded(task.planner)
+        planner = self._planner(task) if solved is None else _seeded(self._planner(task))
         planning = PlanningAgent(self.model, self.cost(name), planner, discount=task.discount, **learned)
         return MixedAgent(planning) if task.mode == "mixed" else planning
+
+    def _planner(self, task: Task) -> Planner:
+        return usual_planner(self.model.spec) if task.planner is None else task.planner
+
+    def _check_planner(self, name: str) -> None:
+        """That a task's planner can search among the model's actions, told before anything is learned for it."""
+        planner = self._planner(self._task(name))
+        agent = PlanningAgent(self.model, self.cost(name), planner)
+        try:
+            jax.eval_shape(lambda: planner.init(agent.problem()))
+        except PlannerError as error:
+            raise ConfigurationError(f"task {name!r}: {error}") from error
 
     def _task(self, name: str) -> Task:
         if name not in self.tasks:
@@ -160,7 +175,7 @@ def _seeded(planner: Any) -> Any:
     """The planner, some of its candidates proposed by the policy; those that have no proposals follow it in their own way, or not."""
     if getattr(planner, "proposals", None) != 0:
         return planner
-    return replace(planner, proposals=planner.samples // SEEDED)
+    return replace(planner, proposals=min(getattr(planner, "population", (planner.samples,))) // SEEDED)
 
 
 def _check_model(model: Any, tasks: Mapping[str, Task]) -> None:

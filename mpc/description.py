@@ -14,8 +14,15 @@ import planners
 from mpc.errors import ConfigurationError
 from planners.errors import is_whole
 from planners.names import planner_class, planner_named
+from worldmodels.spec import DiscreteAction, Spec
 
 MODES = ("plan", "react", "mixed")
+
+
+def usual_planner(spec: Spec) -> planners.Planner:
+    """Of tasks that name none: iCEM, or the categorical CEM where actions are discrete."""
+    size: dict[str, Any] = {"horizon": 20, "samples": 64, "iterations": 4, "elites": 8}
+    return planners.CategoricalCEM(**size) if isinstance(spec.action, DiscreteAction) else planners.ICEM(**size, keep=2)
 
 
 @dataclass(frozen=True)
@@ -26,7 +33,7 @@ class Task:
       cost: weight of each term, by its name in the cost library ("walker.walk"), "effort", or a name of one's own.
       goal: an observation to reach, {name: array}, or None.
       goal_weight: of the distance to it.
-      planner: how plans are searched, and how far.
+      planner: how plans are searched, and how far; None for `usual_planner`, which suits the actions.
       discount: per model step; that of the critic too, where there is one.
       mode: "plan" (Mode-2), "react" (Mode-1) or "mixed"; the last two need a critic and a policy.
     """
@@ -34,7 +41,7 @@ class Task:
     cost: Mapping[str, float] = field(default_factory=dict)
     goal: Mapping[str, Any] | None = None
     goal_weight: float = 1.0
-    planner: planners.Planner = planners.ICEM(horizon=20, samples=64, iterations=4, elites=8, keep=2)
+    planner: planners.Planner | None = None
     discount: float = 0.99
     mode: str = "plan"
 
@@ -48,7 +55,8 @@ class Task:
         _check_weight("goal_weight", self.goal_weight)
         if self.goal is not None:
             _check_goal(self.goal)
-        _check_planner(self.planner)
+        if self.planner is not None:
+            _check_planner(self.planner)
         if not _is_number(self.discount) or not 0 < self.discount <= 1:
             raise ConfigurationError(f"discount={self.discount!r}: expected a number in (0, 1].")
         if not isinstance(self.mode, str) or self.mode not in MODES:

@@ -16,6 +16,7 @@ from mpc.policy import Categorical
 from planners import pytree, static
 
 ALTERNATIVES = 32
+DOUBT = 10  # tolerances by which the critic's members may differ
 
 
 @pytree
@@ -38,7 +39,8 @@ class MixedAgent:
     """Mode-1 while the critic knows nothing much better than what the policy would do, else Mode-2.
 
     The critic judges the policy's action beside `ALTERNATIVES` others, drawn around it and all over the box. They agree if the best
-    of them saves less than `tolerance` of what the policy is expected to cost, and the critic's members differ by less.
+    of them saves less than `tolerance` of what the policy is expected to cost, and the critic's members differ by less than
+    `DOUBT` times as much.
 
     Attributes:
       planning: with a policy and a critic; their agreement decides, its planner is asked otherwise.
@@ -108,5 +110,5 @@ def judged(agent: PlanningAgent, latent: Any, tolerance: float, key: Array) -> t
     own = agent.critic(features, said.mean)
     best = jax.vmap(lambda action: agent.critic(features, action).mean(0))(others).min()
     allowed = tolerance * jnp.abs(own.mean(0))
-    agreed = (own.mean(0) - best <= allowed) & (own.max(0) - own.min(0) <= 10 * allowed)
+    agreed = (own.mean(0) - best <= allowed) & (own.max(0) - own.min(0) <= DOUBT * allowed)
     return said.mean, own.mean(0), agreed

@@ -410,3 +410,19 @@ def test_a_critic_comes_back_bit_for_bit_and_what_is_none_is_refused(tmp_path):
     np.testing.assert_array_equal(again(features, action), critic(features, action))
     with pytest.raises(CheckpointError, match="critic"):
         mpc.load_policy(tmp_path / "critic")
+
+
+def test_the_planner_suits_the_actions_or_is_refused():
+    buttons, sliders = (worldmodels.JEPA(spec, latent=8, hidden=8, head=8, expander=8) for spec in (tiny.DISCRETE, tiny.SPEC))
+    wanted = mpc.Task({"left": 1.0})
+    chosen = [mpc.Configurator(model, costs=COSTS, west=wanted).agent("west").planner for model in (buttons, sliders)]
+    assert [type(planner) for planner in chosen] == [planners.CategoricalCEM, planners.ICEM]
+    with pytest.raises(ConfigurationError, match=r"task 'west'.*iscrete"):
+        mpc.Configurator(buttons, costs=COSTS, west=replace(wanted, planner=PLANNER))
+
+
+def test_a_planner_that_shrinks_is_seeded_by_what_its_least_iteration_bears():
+    shrinking = planners.ICEM(horizon=4, samples=512, elites=16, keep=8, shrink=2.0, iterations=5)
+    body = engine(west=task(cost={"left": 1.0}, planner=shrinking))
+    body.solve("west", *solution())
+    assert body.agent("west").planner.proposals == 2

@@ -5,6 +5,7 @@ import json
 import pytest
 
 import mpc
+import planners
 import worldmodels
 from benchmarks.solve import described, solve
 
@@ -50,3 +51,20 @@ def test_it_reports_who_acts_and_how_often_reacting_sufficed(tmp_path, mode, las
     )
     assert mode != "mixed" or 0 <= rows[last]["reacted_share"] <= 1
     assert mpc.load_policy(out / "policy").model.spec == environment.spec
+
+
+@pytest.mark.slow
+def test_discrete_actions_are_solved_too_and_one_episode_is_written_as_json(tmp_path):
+    environment = mpc.make("CartPole-v1")
+    worldmodels.save(worldmodels.JEPA(environment.spec, **SIZES), tmp_path / "model")
+    mpc.collect(environment, frames=200, out=tmp_path / "data")
+    (tmp_path / "mine.py").write_text("def cost(readout, action, step):\n    return readout['observation'][0] ** 2\n")
+    solve(tmp_path / "model", tmp_path / "data", tmp_path / "out", cost=str(tmp_path / "mine.py"), updates=2, episodes=1)
+    text = (tmp_path / "out" / "solve.json").read_text()
+    rows = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))["rows"]
+    assert list(rows) == ["random", "planner", "policy", "planner with critic"]
+
+
+def test_no_episodes_are_refused_before_anything_is_imagined(tmp_path):
+    with pytest.raises(planners.SettingError, match="episodes=0"):
+        solve(tmp_path / "model", tmp_path / "data", tmp_path / "out", cost="walker.run", episodes=0)
