@@ -1,6 +1,5 @@
 """The `sailplan` command."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +20,7 @@ from benchmarks.demo import demo
 from benchmarks.diagnose import diagnose
 from benchmarks.explore import explore
 from benchmarks.export import export
+from benchmarks.json_file import write_json
 from benchmarks.learn import learn
 from benchmarks.progress_bar import Bar
 from benchmarks.replay import replay
@@ -112,7 +112,7 @@ def evaluate(
     table.add_row(*(f"{value:.3f}" if isinstance(value, float) else str(value) for value in summary.values()))
     console.print(table)
     if json_file:
-        manifest.write_aside(json_file, json.dumps(summary, indent=1).encode())
+        write_json(json_file, summary)
 
 
 def distil(

@@ -1,7 +1,5 @@
 """`sailplan diagnose`: what a model is worth on recorded episodes, as JSON and as a page."""
 
-import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ from rich.console import Console
 import mpc
 import worldmodels
 from benchmarks.diagnosis_page import diagnosis_page
+from benchmarks.json_file import write_json
 from mpc.learning.storage import load_learned
 from mpc.ranking import UNRANKED, rank_plans, ranks
 from planners.errors import require_positive
@@ -66,20 +65,11 @@ def diagnose(
         "versions": manifest.package_versions(),
     }
     out.mkdir(parents=True, exist_ok=True)
-    manifest.write_aside(out / "diagnostics.json", json.dumps(finite(figures), indent=1, allow_nan=False).encode())
+    write_json(out / "diagnostics.json", figures)
     manifest.write_aside(out / "diagnostics.html", diagnosis_page(figures).encode())
     for line in in_words(figures):
         console.print(line, highlight=False)
     console.print(f"{out / 'diagnostics.html'} says more", highlight=False)
-
-
-def finite(value: Any) -> Any:
-    """`value` with null, which JSON has, where it holds a number that is not finite."""
-    if isinstance(value, dict):
-        return {name: finite(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def load_model(folder: Path) -> Any:

@@ -1,6 +1,5 @@
 """The subcommands of `sailplan bench` that train one model a cell and plan on it."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,20 +8,20 @@ import tyro
 from benchmarks.action_free import bench_action_free
 from benchmarks.distractors import bench_distractors
 from benchmarks.futures import bench_futures
+from benchmarks.json_file import write_json
 from benchmarks.model_cells import Budget
 from benchmarks.model_plots import PICTURES, plot_futures, plot_returns
 from benchmarks.objectives import bench_objectives
 from benchmarks.partial import bench_partial
 from benchmarks.pixels import bench_pixels
 from benchmarks.results import RESULTS, read_lines
-from worldmodels import manifest
 
 JSONFile = Annotated[Path | None, tyro.conf.arg(name="json")]
 
 
 def write_lines(path: Path | None, lines: list[dict[str, Any]]) -> None:
     if path is not None:
-        manifest.write_aside(path, json.dumps(lines, indent=1).encode())
+        write_json(path, lines)
 
 
 def bench_objectives_command(

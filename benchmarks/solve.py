@@ -1,6 +1,6 @@
 """`sailplan solve`: a new task on a model that never saw it: its cost, a critic and a policy from imagination, no environment step."""
 
-import json
+import contextlib
 import runpy
 import time
 from dataclasses import replace
@@ -14,7 +14,7 @@ from rich.table import Table
 
 import mpc
 import worldmodels
-from benchmarks.diagnose import finite
+from benchmarks.json_file import write_json
 from mpc.evaluation import HELD_OUT
 from mpc.scoring import return_under
 from planners.errors import require_counts
@@ -56,7 +56,7 @@ def solve(
     judged = replace(wanted, discount=min(wanted.discount, 0.99))  # a critic of what lasts for ever would not converge
     body = mpc.Configurator(loaded, costs=own, task=judged, plain=replace(wanted, mode="plan"))
     settings = mpc.ImaginationSettings(updates=updates, discount=judged.discount)
-    environment = mpc.make_for(loaded.spec)  # known to be there before minutes of imagination
+    environment = mpc.make_for(loaded.spec)  # refused before minutes of imagination, where it is not there
 
     def show(report: Any) -> None:
         if report.updates % 1000 == 0 or report.updates == report.total:
@@ -73,10 +73,10 @@ def solve(
     if wanted.mode != "react":
         agents["planner with critic" if wanted.mode == "plan" else "both modes, mixed"] = body.agent("task")
     agents = {"random": mpc.RandomAgent(loaded.spec), **agents}
-    rows = {name: scored(environment, agent, body.cost("task"), loaded, episodes, seed) for name, agent in agents.items()}
-    environment.close()
+    with contextlib.closing(environment):
+        rows = {name: scored(environment, agent, body.cost("task"), loaded, episodes, seed) for name, agent in agents.items()}
     content = {"cost": cost or str(task), "imagination_minutes": round(minutes, 2), "rows": rows}
-    manifest.write_aside(out / "solve.json", json.dumps(finite(content), indent=1, allow_nan=False).encode())
+    write_json(out / "solve.json", content)
     table = Table("who acts", "return by this cost", "decision, ms", "reacted", title=f"{minutes:.1f} minutes of imagination")
     for name, row in rows.items():
         reacted = f"{row['reacted_share']:.0%}" if "reacted_share" in row else ""

@@ -72,7 +72,7 @@ def test_the_command_writes_both(tmp_path, monkeypatch, capsys):
 
 
 def test_numbers_that_are_not_finite_are_null():
-    from benchmarks.diagnose import finite
+    from benchmarks.json_file import finite
 
     given = {"score": float("inf"), "rows": [1.0, float("nan")], "at": (2, None)}
     assert json.loads(json.dumps(finite(given), allow_nan=False)) == {"score": None, "rows": [1.0, None], "at": [2, None]}
