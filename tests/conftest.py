@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Before the first test module imports jax. A call that compiled once is read back in later runs, workers and subprocesses.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".jax_cache"))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 settings.register_profile("sailplan", max_examples=20, deadline=None, derandomize=True, database=None)
 settings.load_profile("sailplan")

@@ -34,15 +34,17 @@ def test_it_follows_the_protocol(model):
 
 
 def test_latents_keep_their_shapes_and_readouts_have_the_observations(model):
-    latent = model.start(seen(model))
-    following = model.predict(latent, an_action(model), noise_of(model))
-    chex.assert_trees_all_equal_shapes_and_dtypes(latent, following)
-    later = model.observe(latent, an_action(model), seen(model, 1.0))
-    chex.assert_trees_all_equal_shapes_and_dtypes(latent, later)
-    assert model.features(latent).ndim == 1
-    readout = model.readout(latent)
+    @jax.jit
+    def met(model, first, action, second, noise):
+        latent = model.start(first)
+        moved = model.predict(latent, action, noise), model.observe(latent, action, second)
+        return latent, moved, model.features(latent), model.readout(latent), model.infer_noise(latent, action, second)
+
+    latent, moved, features, readout, noise = met(model, seen(model), an_action(model), seen(model, 1.0), noise_of(model))
+    for following in moved:
+        chex.assert_trees_all_equal_shapes_and_dtypes(latent, following)
+    assert features.ndim == 1
     assert {name: value.shape for name, value in readout.items()} == dict(model.spec.vectors)
-    noise = model.infer_noise(latent, an_action(model), seen(model, 1.0))
     assert noise.shape == noise_of(model).shape
     assert np.isfinite(noise).all()
 
@@ -50,8 +52,10 @@ def test_latents_keep_their_shapes_and_readouts_have_the_observations(model):
 def test_vmap_equals_a_loop(model):
     positions = [-1.0, 0.0, 2.0]
     batch = jax.tree.map(lambda *x: jnp.stack(x), *(seen(model, p) for p in positions))
-    together = jax.vmap(lambda o: model.predict(model.start(o), an_action(model), noise_of(model)))(batch)
-    alone = [model.predict(model.start(seen(model, p)), an_action(model), noise_of(model)) for p in positions]
+    following = jax.jit(lambda model, o, a, z: model.predict(model.start(o), a, z))
+    given = an_action(model), noise_of(model)
+    together = jax.vmap(following, in_axes=(None, 0, None, None))(model, batch, *given)
+    alone = [following(model, seen(model, p), *given) for p in positions]
     chex.assert_trees_all_close(together, jax.tree.map(lambda *x: jnp.stack(x), *alone), atol=1e-5)
 
 
