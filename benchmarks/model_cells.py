@@ -30,6 +30,7 @@ from mpc.ranking import rank_plans
 from worldmodels.diagnostics import look, trials_for
 from worldmodels.diagnostics.ridge import ridge
 from worldmodels.diagnostics.trials import component_names, trials
+from worldmodels.files import beside, sole_writer
 from worldmodels.objectives import Preset
 
 DATA = Path("runs/bench/objectives")
@@ -132,8 +133,15 @@ def measure_lines(
 def data_of(task: Task, count: int = EPISODES, *, first: int = 0) -> worldmodels.Dataset:
     """The task's dataset under `DATA`, of `count` episodes of each kind from the seed `first` on; gathered where there is none."""
     folder = DATA / "-".join([task.name, *([] if count == EPISODES else [str(count)]), *([f"from-{first}"] if first else [])])
-    if folder.exists():
-        return worldmodels.Dataset.open(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with sole_writer(beside(folder, "lock"), results.ResultError):
+        if not folder.exists():
+            gather(task, count, first, folder)
+    return worldmodels.Dataset.open(folder)
+
+
+def gather(task: Task, count: int, first: int, folder: Path) -> None:
+    """Write the task's dataset, whole or not at all."""
     environment = mpc.make(task.environment, action_repeat=ACTION_REPEAT)
     simulator = mpc.make(task.environment, action_repeat=ACTION_REPEAT, privileged=True)
     cost = mpc.cost(mpc.tasks.lookup(task.environment))
@@ -149,7 +157,6 @@ def data_of(task: Task, count: int = EPISODES, *, first: int = 0) -> worldmodels
         for episode in [*random, *(replayed(environment, episode) for episode in acted), *rehearsed]:
             dataset.append(episode)
     aside.rename(folder)
-    return worldmodels.Dataset.open(folder)
 
 
 def measure(cell: Cell, seed: int, budget: Budget) -> dict[str, Any]:

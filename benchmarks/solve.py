@@ -22,6 +22,7 @@ from worldmodels import manifest
 from worldmodels.data.dataset import Dataset
 
 console = Console(markup=False)
+LASTING = 0.99  # discount of the critic of a task that has none
 
 
 def solve(
@@ -53,7 +54,10 @@ def solve(
     if dataset.spec.environment != loaded.spec.environment:
         raise mpc.ConfigurationError(f"{data} is of {dataset.spec.environment}, the model of {loaded.spec.environment}.")
     wanted, own = described(cost, task)
-    judged = replace(wanted, discount=min(wanted.discount, 0.99))  # a critic of what lasts for ever would not converge
+    judged = wanted
+    if wanted.discount == 1:
+        judged = replace(wanted, discount=LASTING)
+        console.print(f"discount = 1: what lasts for ever has no cost to go, the critic takes {LASTING}.", highlight=False)
     body = mpc.Configurator(loaded, costs=own, task=judged, plain=replace(wanted, mode="plan"))
     settings = mpc.ImaginationSettings(updates=updates, discount=judged.discount)
     environment = mpc.make_for(loaded.spec)  # refused before minutes of imagination, where it is not there

@@ -103,6 +103,7 @@ class Configurator:
         self._task(name)
         if isinstance(self.model, Simulator):
             raise ConfigurationError(f"solve({name!r}): plans on a simulator have no use for a critic and a policy.")
+        _check_learned(f"solve({name!r})", self.model, critic, policy)
         self.solutions[name] = Solution(critic, policy)
         self._agents.pop(name, None)
 
@@ -190,6 +191,24 @@ def _check_model(model: Any, tasks: Mapping[str, Task]) -> None:
     for name, task in tasks.items():
         if isinstance(model, Simulator) and task.mode != "plan":
             raise ConfigurationError(f"task {name!r}: mode={task.mode!r} on a simulator, which is planned on: expected 'plan'.")
+
+
+def _check_learned(call: str, model: Any, critic: Any, policy: Any) -> None:
+    """`ConfigurationError` unless critic and policy judge and act in latents like the model's."""
+    size = jax.eval_shape(lambda seen: model.features(model.start(seen)), middle(model)).shape[-1]
+    for given, kind in ((critic, Critic), (policy, Policy)):
+        name = kind.__name__.lower()
+        if not isinstance(given, kind):
+            hint = f" Its .{name} is one." if isinstance(getattr(given, name, None), kind) else ""
+            raise ConfigurationError(f"{call}: {name}={given!r}: expected an mpc.{kind.__name__}.{hint}")
+        if given.spec != model.spec:
+            raise ConfigurationError(
+                f"{call}: the {name} is for {given.spec.environment}, the model for {model.spec.environment}, or their spaces differ."
+            )
+        if given.size != size:
+            raise ConfigurationError(
+                f"{call}: the {name} reads {given.size} features, the model has {size}: learned on another model?"
+            )
 
 
 def _check_own(costs: Any) -> None:

@@ -1,5 +1,6 @@
 """The trainable cost: a critic that predicts what acting will cost from here on (LeCun 2022, section 3.2.2)."""
 
+import math
 from typing import Any
 
 import jax
@@ -13,7 +14,9 @@ from worldmodels.spec import DiscreteAction, Spec
 
 BINS = 101
 GOES_ON = 4.0  # logit of an episode's going on before anything is learned
-LIMIT = 10.0  # of the bins, after `symlog`: costs up to 22,000
+LIMIT = 10.0  # of the bins, after `symlog`
+HIGHEST = math.expm1(LIMIT)
+"""Cost to go that a critic can tell, about 22,000; what is beyond looks the same to it."""
 
 
 def symlog(x: Array) -> Array:

@@ -127,6 +127,12 @@ def explore(
         raise LearningError(f"seed={seed}: expected an integer from 0 to 2³²−1.")
     if folder.exists() and any(folder.iterdir()):
         raise LearningError(f"{folder} holds something already. Choose another folder.")
+    longest = -(-min(settings.episode_frames, frames) // spec.action_repeat)
+    if longest < settings.training.length:
+        raise LearningError(
+            f"episode_frames={settings.episode_frames}, frames={frames}: episodes of {longest} decisions, and the model learns from "
+            f"{settings.training.length} in a row. Take more."
+        )
     state = worldmodels.start(untrained(environment, settings, seed=seed), settings.training, seed=seed)
     known: list[Episode] = []  # as they are on disk
     fresh = 0  # decisions since the last updates

@@ -19,13 +19,14 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from mpc.costs import OnModel, TaskCost, check
-from mpc.critic import Critic, two_hot
+from mpc.critic import HIGHEST, Critic, two_hot
+from mpc.encountered import encountered
 from mpc.errors import CostError, LearningError
 from mpc.learning.losses import reaction_loss
 from mpc.policy import Policy
 from planners.errors import require_positive
 from worldmodels.data.episode import Episode
-from worldmodels.errors import SpecError
+from worldmodels.errors import DataError
 from worldmodels.spec import DiscreteAction, Spec
 
 FUTURES = 4
@@ -113,9 +114,9 @@ def imagine(
     Raises `CostError` for a cost that does not suit the model or has no finite gradient, `LearningError` without episodes or for those of another environment.
     """
     settings = settings or ImaginationSettings()
-    observations = _seen(model.spec, episodes)
-    check(model, cost, {name: value[0] for name, value in observations.items()})
-    starts = jax.jit(jax.vmap(model.start))(observations)
+    shown = _shown(model.spec, episodes)
+    check(model, cost, {name: value[0] for name, value in shown[0].observations.items()})
+    starts = encountered(model, shown)
     size = model.features(jax.tree.map(lambda x: x[0], starts)).shape[-1]
     critic, target = (Critic(size, model.spec, hidden=settings.hidden, seed=seed + 1) for _ in range(2))
     policy = Policy(size, model.spec, hidden=settings.hidden, seed=seed + 2)
@@ -133,24 +134,29 @@ def imagine(
             raise CostError(
                 f"imagining {type(cost).__name__}: the critic's loss became {float(loss)}. Are the cost and its gradient finite?"
             )
+        if abs(float(to_go)) > HIGHEST:
+            raise CostError(
+                f"imagining {type(cost).__name__}: costs to go reach {float(to_go):.3g}, and a critic tells costs up to {HIGHEST:.3g} "
+                "apart. Divide the weights of the cost, or lower the discount."
+            )
         if progress is not None:
             progress(ImaginationProgress(done + count, settings.updates, float(loss), float(to_go)))
     return state.critic, state.policy
 
 
-def _seen(spec: Spec, episodes: Iterable[Episode]) -> dict[str, np.ndarray]:
-    """All observations of the episodes, [N, ...] by name."""
-    shown = [episode.observations for episode in episodes]
+def _shown(spec: Spec, episodes: Iterable[Episode]) -> list[Episode]:
+    """The episodes; `LearningError` where there are none, or one does not suit the model."""
+    shown = list(episodes)
     if not shown:
         raise LearningError(
             "episodes: there are none. Expected at least one, since imagination starts from states that data show."
         )
-    for each in shown:
+    for number, episode in enumerate(shown):
         try:
-            spec.check_observation(each, batch=(len(next(iter(each.values()))),))
-        except SpecError as error:
+            episode.check(spec, f"episode {number}")
+        except DataError as error:
             raise LearningError(f"episodes: they do not suit the model of {spec.environment}: {error}") from error
-    return {name: np.concatenate([each[name] for each in shown]) for name in spec.names}
+    return shown
 
 
 @partial(jax.jit, static_argnames=("settings", "count"))

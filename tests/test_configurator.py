@@ -107,6 +107,21 @@ def test_modes_need_what_they_are_made_of():
     assert isinstance(body.agent("both"), mpc.MixedAgent)
 
 
+def test_a_critic_and_a_policy_of_another_model_are_refused():
+    body = engine(west=task(cost={"left": 1.0}))
+    critic, policy = solution()
+    elsewhere = mpc.Policy(2, tiny.DISCRETE, hidden=8)
+    for given, match in (
+        ((critic, elsewhere), "policy is for tiny/buttons, the model for tiny/double-integrator"),
+        ((mpc.Critic(5, tiny.SPEC, hidden=8), policy), "critic reads 5 features, the model has 2"),
+        ((critic, mpc.PolicyAgent(body.model, policy)), r"expected an mpc\.Policy\. Its \.policy is one"),
+        ((policy, policy), r"expected an mpc\.Critic\."),
+    ):
+        with pytest.raises(ConfigurationError, match=match):
+            body.solve("west", *given)
+    assert not body.solutions
+
+
 def modes():
     """One task in every mode and by other planners and horizons."""
     west = {"cost": {"left": 2.0}}

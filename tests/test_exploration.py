@@ -12,6 +12,7 @@ import pytest
 import mpc
 import planners
 import worldmodels
+from mpc.errors import LearningError
 from mpc.exploration import Curiosity, ExplorationSettings, coverage, explore, relative_error
 from tests import tiny
 from tests.test_learning import breaking
@@ -85,6 +86,13 @@ class Unsure:
 
     def disagreement(self, latent, action):
         return 1 + action[0]
+
+
+def test_episodes_too_short_to_learn_from_are_told_before_any_is_acted(tmp_path):
+    settings = dataclasses.replace(TINY, episode_frames=2)
+    with pytest.raises(LearningError, match=r"episode_frames=2.*episodes of 1 decisions.*2 in a row"):
+        explore(mpc.make("dm_control/cartpole-balance-v0", action_repeat=2), tmp_path / "run", frames=100, settings=settings)
+    assert not (tmp_path / "run").exists()
 
 
 def test_plans_go_where_members_disagree():

@@ -104,6 +104,12 @@ def test_a_few_futures_that_cost_no_number_do_not_end_imagination():
         imagine(true_model(), root, [episode], settings)
 
 
+def test_costs_beyond_what_a_critic_can_tell_are_refused():
+    dear = mpc.cost(lambda readout, action, step: 1e5 + readout["position"][0] ** 2)
+    with pytest.raises(CostError, match="Divide the weights"):
+        imagine(true_model(), dear, tiny.episodes(count=2), ImaginationSettings(updates=10, batch=8, length=2, hidden=8))
+
+
 def test_costs_to_go_by_hand():
     """Two steps that cost 1 and 2, with a critic that says 10 and 20 after them, discounted by one half."""
     costs, beyond = jnp.array([[1.0, 2.0]]), jnp.array([[10.0, 20.0]])
