@@ -89,6 +89,7 @@ def ranked(model: Any, episodes: Any, plans: int, moments: int, horizon: int, se
         return {"missing": f"Plans were not ranked: {error}"}
     return {
         "spearman": found.mean,
+        "charged": type(found.charged).__name__,
         "each": found.correlations.tolist(),
         "best_rank": found.best_rank,
         "candidates": plans,
@@ -111,5 +112,6 @@ def in_words(figures: dict[str, Any]) -> list[str]:
     if calibrated is not None:
         ratio = sum(calibrated["spread_over_error"]) / len(calibrated["spread_over_error"])
         lines.append(f"the spread of futures is {ratio:.2f} of the error it should equal")
-    lines.append(plans.get("missing") or f"rank correlation of plans with the true simulator {plans['spearman']:.2f}")
+    learned = ", by the cost it learned" if plans.get("charged") == mpc.LearnedCost.__name__ else ""
+    lines.append(plans.get("missing") or f"rank correlation of plans with the true simulator {plans['spearman']:.2f}{learned}")
     return lines

@@ -1,10 +1,11 @@
 """`sailplan bench futures`: models of a strait where a gust blows from either side, and iCEM that sails on each.
 
 A deterministic predictor says what happens on average, which never happens; a latent variable says what may happen. How much it may
-say is swept over, by its number of codes. The world itself in the model's place is the ceiling.
+say is swept over, by its number of codes; some of them also without the prior, which is what limits it. The world itself in the
+model's place is the ceiling.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ PARTS = {"latent": 16, "hidden": 64, "head": 64, "expander": 64}
 LENGTH = 8  # model steps predicted open loop in training
 HORIZON, FUTURES = 15, 16
 CODES = (0, 1, 2, 4, 16, 64)
+EVEN = (2, 64)  # codes that are also drawn all as likely, whatever the state
 BLOWN = 3  # decisions after the gust began, when the boat is where it threw it
 MOMENTS, PLANS = 16, 64  # of plan ranking
 COST = mpc.cost(strait.cost)
@@ -40,33 +42,36 @@ def bench_futures(codes: Sequence[int], budget: Budget) -> list[dict[str, Any]]:
         for count in codes or CODES:
             if count == 0 and seed != budget.seeds[0]:
                 continue
-            parts = {**PARTS, **({"noise": "quantised", "noise_size": count} if count > 1 else {})}
-            learned = {"updates": budget.updates, "batch": budget.batch, "length": LENGTH, **parts}
-            line = {
-                "benchmark": "futures",
-                "task": strait.ID,
-                "method": {0: "world", 1: "deterministic"}.get(count, "z"),
-                "settings": {"condition": _condition(count), **(learned if count else {})},
-                "seed": seed,
-                "frames": EPISODES * strait.DECISIONS if count else 0,
-            }
-            measured = partial(measure, parts, seed) if count else measure_world
-            planned.append((line, partial(measured, budget)))
+            planned += [cell(count, even, seed, budget) for even in (False, True) if not even or count in EVEN]
     return measure_lines(planned, budget.minutes)
 
 
-def _condition(codes: int) -> str:
-    return {0: "the world itself", 1: "no z"}.get(codes, f"{codes} codes")
+def cell(codes: int, even: bool, seed: int, budget: Budget) -> tuple[dict[str, Any], Callable[[], dict[str, Any]]]:
+    """What a line is known by, and what measures the rest of it."""
+    parts = {**PARTS, **({"noise": "quantised", "noise_size": codes} if codes > 1 else {})}
+    learned = {"updates": budget.updates, "batch": budget.batch, "length": LENGTH, **parts}
+    condition = {0: "the world itself", 1: "no z"}.get(codes, f"{codes} codes")
+    line = {
+        "benchmark": "futures",
+        "task": strait.ID,
+        "method": {0: "world", 1: "deterministic"}.get(codes, "z, even" if even else "z"),
+        "settings": {"condition": f"{condition}, all as likely" if even else condition, **(learned if codes else {})},
+        "seed": seed,
+        "frames": EPISODES * strait.DECISIONS if codes else 0,
+    }
+    return line, partial(partial(measure, parts, even, seed) if codes else measure_world, budget)
 
 
-def measure(parts: dict[str, Any], seed: int, budget: Budget) -> dict[str, Any]:
-    """Train one model, sail on it, and ask it about crossings that it has not seen."""
+def measure(parts: dict[str, Any], even: bool, seed: int, budget: Budget) -> dict[str, Any]:
+    """Train one model, sail on it, and ask it about crossings that it has not seen; with its codes drawn `even`, without its prior."""
     environment = mpc.make(strait.ID)
     data, unseen = gather(environment, EPISODES, 0), gather(environment, EPISODES // 4, EPISODES)
     reports: list[worldmodels.Progress] = []
     model = worldmodels.JEPA(environment.spec, seed=seed, **parts)
     settings = worldmodels.TrainingSettings(batch=budget.batch, length=LENGTH)
     model = worldmodels.train(model, data, settings, updates=budget.updates, seed=seed, progress=reports.append)
+    if even:
+        model.prior = None
     return {
         **sail(model, environment, unseen, budget),
         "effective_rank": reports[-1].effective_rank,

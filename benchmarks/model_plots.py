@@ -16,7 +16,8 @@ SHARES = {"success_rate": "rocks missed", "modes_covered": "ends covered", "betw
 def plot_futures(lines: Sequence[dict], folder: Path = PICTURES) -> Path:
     """`futures.svg` in `folder`, replaced whole: shares against z's codes, 1 where there is no z, and the world's own as a level."""
     world = [line for line in lines if line["method"] == "world"]
-    cells = group([line for line in lines if line["method"] != "world"], "condition").values()
+    limited = [line for line in lines if line["method"] in ("deterministic", "z")]
+    cells = group(limited, "condition").values()
     path = folder / "futures.svg"
     with drawing() as make_figure:
         figure = make_figure(figsize=(9.0, 2.6), layout="constrained")

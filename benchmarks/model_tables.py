@@ -54,8 +54,10 @@ def _beside(lines: Lines, kind: str, share: str, reference: Callable[[dict], boo
         reached, best = (mean_and_interval(each, "return_mean")[0] for each in (cell, whole))
         of = f"{number(100 * reached / best, 2)} %" if reached is not None and best else "—"
         figures = [number(mean_and_interval(cell, field)[0]) for field in fields]
-        rows.append([short(task), method, hidden, condition, plus_minus(cell, "return_mean"), of, *figures, str(len(cell))])
-    measures = ["Plan ranking", "Effective rank", "Unexplained", "Open-loop error", "Seeds"]
+        fallen = sum(bool(line.get("collapse_caught")) for line in cell)
+        counts = [f"{fallen} of {len(cell)}" if fallen else "", str(len(cell))]
+        rows.append([short(task), method, hidden, condition, plus_minus(cell, "return_mean"), of, *figures, *counts])
+    measures = ["Plan ranking", "Effective rank", "Unexplained", "Open-loop error", "Collapse caught", "Seeds"]
     headings = ["Task", kind, "Hidden", "Condition", "Return ± 95 %", share, *measures]
     rows.sort(key=lambda row: (row[:3], row[3] != "clean", row[3]))
     return markdown(headings, rows, drop_empty=True) + provenance(lines)
@@ -85,7 +87,7 @@ def futures(lines: Lines) -> str:
         "Open-loop error": "open_loop_error",
     }
     rows = []
-    ordered = sorted(lines, key=lambda line: (line["method"] != "world", line["settings"].get("noise_size", 1)))
+    ordered = sorted(lines, key=lambda line: (line["method"] != "world", line["settings"].get("noise_size", 1), line["condition"]))
     for (condition,), cell in group(ordered, "condition").items():
         figures = [number(mean_and_interval(cell, field)[0]) for field in columns.values()]
         missed = f"{number(100 * (mean_and_interval(cell, 'success_rate')[0] or 0.0))} %"

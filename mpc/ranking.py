@@ -11,11 +11,13 @@ import numpy as np
 import planners
 from mpc import tasks
 from mpc.agent import PlanningAgent
+from mpc.costs import LearnedCost, check, middle
 from mpc.costs import cost as function_cost
 from mpc.environment import Environment, make
 from mpc.errors import CostError, UnsupportedEnvironmentError
 from mpc.simulation import simulator
 from worldmodels.data.episode import Episode
+from worldmodels.data.windows import warn_of_short
 from worldmodels.errors import DataError
 from worldmodels.spec import ContinuousAction, Spec
 
@@ -28,11 +30,13 @@ class Ranking(NamedTuple):
     Attributes:
       predicted, true: [S, N].
       correlations: [S], Spearman's of the two; 0 where either is constant, which ranks nothing.
+      charged: the cost that the model was charged.
     """
 
     predicted: np.ndarray
     true: np.ndarray
     correlations: np.ndarray
+    charged: Any = None
 
     @property
     def mean(self) -> float:
@@ -62,10 +66,11 @@ def rank_plans(
 
     The moments are ones that episodes passed through; the environment is played again up to there, and must show what was
     recorded. MuJoCo is charged `cost`, which speaks of physical units; `mpc.tasks` gives it where it is None. The model is charged
-    what a planner on it would be: `predicted`, such as `mpc.LearnedCost()`; where that is None, `cost` of its readouts.
+    what a planner on it would be: `predicted`, such as `mpc.LearnedCost()`; where that is None, `cost` of its readouts, or what it
+    learned of costs where it reads out too little, as models of pictures do.
 
-    Raises `UnsupportedEnvironmentError` where there is no simulator, `CostError` where there is no cost or the model reads out too
-    little for it, `DataError` where no episode is long enough or one cannot be played again.
+    Raises `UnsupportedEnvironmentError` where there is no simulator, `CostError` where there is no cost that world and model know,
+    `DataError` where no episode is long enough or one cannot be played again. A `ShortEpisodeWarning` names those too short.
     """
     spec: Spec = model.spec
     task = function_cost(tasks.lookup(spec.environment)) if cost is None else cost
@@ -74,12 +79,14 @@ def rank_plans(
     shown, hidden = (make(spec.environment, action_repeat=spec.action_repeat, privileged=known) for known in (False, True))
     physics = simulator(hidden)
     planner = planners.RandomShooting(horizon)
-    charged = ((model, task if predicted is None else predicted), (physics, task))
-    problems = [PlanningAgent(one, by, planner).problem() for one, by in charged]
+    by = _known(model, task) if predicted is None else predicted
+    problems = [PlanningAgent(one, paid, planner).problem() for one, paid in ((model, by), (physics, task))]
     random = np.random.default_rng(seed)
-    long_enough = [index for index, episode in enumerate(episodes) if len(episode) > horizon]
+    lengths = [len(episode) for episode in episodes]
+    long_enough = [index for index, decisions in enumerate(lengths) if decisions > horizon]
     if not long_enough:
         raise DataError(f"no episode has more than {horizon} decisions: plans of that length cannot be ranked.")
+    warn_of_short(lengths, horizon + 1)
     found: tuple[list, list] = ([], [])
     for index in np.resize(random.permutation(long_enough), moments).tolist():
         episode = episodes[index]
@@ -93,7 +100,7 @@ def rank_plans(
     for environment in (shown, hidden):
         environment.close()
     predicted, true = (np.stack(costs) for costs in found)
-    return Ranking(predicted, true, np.array([spearman(*pair) for pair in zip(predicted, true, strict=True)]))
+    return Ranking(predicted, true, np.array([spearman(*pair) for pair in zip(predicted, true, strict=True)]), by)
 
 
 def replayed(shown: Environment, hidden: Environment, episode: Episode, decisions: int) -> dict[str, np.ndarray]:
@@ -122,6 +129,17 @@ def ranks(values: np.ndarray) -> np.ndarray:
     """Places of values [N], from 0; equal ones share the mean of theirs."""
     _, place, count = np.unique(values, return_inverse=True, return_counts=True)
     return (np.cumsum(count) - (count + 1) / 2)[place]
+
+
+def _known(model: Any, task: Any) -> Any:
+    """The task's cost, or the learned one where the model does not read out what that speaks of."""
+    try:
+        check(model, task, middle(model))
+    except CostError:
+        if not hasattr(model, "cost"):
+            raise
+        return LearnedCost()
+    return task
 
 
 def _plans(spec: Spec, done: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:

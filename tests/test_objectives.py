@@ -1,5 +1,6 @@
 """What every objective promises, and the terms by hand."""
 
+import re
 import warnings
 
 import jax
@@ -131,6 +132,18 @@ def test_a_collapse_is_noticed_and_the_term_to_raise_is_named():
     several = wide._replace(effective_rank=jnp.full((), 2.0))  # where many components share what little is left
     assert not collapsed(several, "none") and collapsed(several._replace(spread=jnp.full((), 0.05)), "none")
     assert not collapsed(several._replace(spread=jnp.full((), 0.05)), "simplex")
+
+
+@pytest.mark.parametrize("case", OBJECTIVES.values())
+def test_what_the_alarm_advises_can_be_done(case):
+    objective = case.preset.objective
+    lost = Recipe(*jnp.zeros(len(Recipe._fields)))
+    for found in (lost, lost._replace(spread=jnp.ones(()))):
+        with pytest.raises(worldmodels.CollapseError) as told:
+            sound_alarm(found, objective, case.preset.norm, 100, "stop")
+        named = re.findall("'(.+?)'", str(told.value))
+        assert reweighted(objective, dict.fromkeys(named, 0.5))
+        assert named or "--objective vicreg" in str(told.value)
 
 
 @pytest.mark.slow

@@ -45,9 +45,28 @@ class Frozen:
         return jnp.abs(action).sum()
 
 
+@partial(jax.tree_util.register_dataclass, data_fields=[], meta_fields=["spec"])
+@dataclasses.dataclass(frozen=True)
+class Silent(Frozen):
+    """One that reads out nothing, like a model of pictures."""
+
+    def readout(self, latent):
+        return {}
+
+
 @pytest.fixture(scope="module")
 def episodes():
     return mpc.collect(mpc.make(TASK, action_repeat=4), frames=96, seed=3)
+
+
+def test_episodes_too_short_to_rank_at_are_named_once(episodes):
+    one = episodes[0]
+    seen = {name: values[:5] for name, values in one.observations.items()}
+    cut = dataclasses.replace(one, observations=seen, actions=one.actions[:4], costs=one.costs[:4])
+    upright = mpc.cost(_height)
+    with pytest.warns(worldmodels.ShortEpisodeWarning, match="1 of 2 .* window of 5 decisions and left out: 0") as said:
+        rank_plans(Frozen(episodes.spec), Episodes(episodes.spec, (cut, one)), cost=upright, **SMALL)
+    assert len(said) == 1
 
 
 def test_spearman_of_known_orders():
@@ -89,6 +108,13 @@ def test_a_model_is_charged_what_a_planner_on_it_would_be(episodes):
     relieved = mpc.cost(lambda readout, action, step: -abs(action[0]))
     found = rank_plans(Frozen(episodes.spec), episodes, cost=relieved, predicted=mpc.LearnedCost(), **SMALL)
     assert found.mean == pytest.approx(-1)
+
+
+def test_a_model_that_reads_out_too_little_is_charged_what_it_learned_of_costs(episodes):
+    effort = mpc.cost(lambda readout, action, step: abs(action[0]) + 0 * readout["position"][0])
+    found = rank_plans(Silent(episodes.spec), episodes, cost=effort, **SMALL)
+    assert isinstance(found.charged, mpc.LearnedCost) and found.mean == pytest.approx(1)
+    assert rank_plans(Frozen(episodes.spec), episodes, cost=effort, **SMALL).charged is effort
 
 
 def _height(readout, action, step):

@@ -89,6 +89,15 @@ def test_frames_stay_bytes_on_disk_and_on_the_device(tmp_path):
     assert {frame.tobytes() for frame in frames.reshape(-1, 8, 8, 3)} <= known
 
 
+def test_buffers_of_pictures_are_as_large_as_memory_allows(tmp_path):
+    from tests import foreign
+
+    stream = Stream.open(stored(tmp_path / "data", foreign.episodes()))
+    picture = 8 * 8 * 3 + 4 * (stream.spec.size + stream.spec.action.shape[0] + 1)  # bytes of a row: the frame, numbers, the cost
+    assert stream.bounded(10**6, 4, megabytes=1) == 2**20 // (5 * picture)
+    assert stream.bounded(10, 4, megabytes=1) == 10
+
+
 @pytest.mark.parametrize("as_they_come", [False, True])  # as an older version stored them
 def test_vectors_of_bytes_and_of_floats_in_one_dataset(tmp_path, monkeypatch, as_they_come):
     """The first episode's dtype is not everybody's: 0.5 and 300 and -1 are no bytes."""

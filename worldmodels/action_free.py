@@ -18,6 +18,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from worldmodels.data.episode import Episode, Episodes
+from worldmodels.data.windows import warn_of_short
 from worldmodels.errors import DataError, SpecError
 from worldmodels.jepa import JEPA
 from worldmodels.networks import MLP
@@ -65,11 +66,13 @@ def learn_actions(
     if all(paid) or not any(paid):
         return train(model, Episodes(spec, every), settings, **taught)
     unpaid = Episodes(spec, tuple(replace(episode, costs=None) for episode in every))
-    if not all(paid[: len(episodes)]):
+    known = tuple(episode for episode in every if episode.costs is not None)
+    if all(len(episode) < settings.length for episode in known):
+        warn_of_short([len(episode) for episode in known], settings.length)
         return train(model, unpaid, settings, **taught)
     model = train(model, unpaid, settings, **{**taught, "watch": None})  # none to keep before it knows costs
     others = _there(model, tuple(name for name in PARTS if name != "cost_head"))
-    return train(model, episodes, replace(settings, frozen=others), **taught)
+    return train(model, Episodes(spec, known), replace(settings, frozen=others), **taught)
 
 
 def check_labelled(watched: JEPA, episodes: Sequence[Episode], settings: TrainingSettings) -> None:

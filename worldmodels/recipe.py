@@ -77,6 +77,11 @@ def collapsed(found: Recipe, norm: str) -> bool:
     return not (several and float(found.spread) >= FLOORS[norm])
 
 
+def _lowering(objective: Objective) -> str:
+    """The advice to lower the weight that draws latents together, where there is one."""
+    return next((f", or lower {name!r}" for name in ("prediction", "consistency") if name in objective.weights), "")
+
+
 def sound_alarm(found: Recipe, objective: Objective, norm: str, updates: int, reaction: OnCollapse) -> None:
     """Warn with `CollapseWarning`, or raise `CollapseError`, and say which weight to raise."""
     if reaction == "ignore":
@@ -87,7 +92,7 @@ def sound_alarm(found: Recipe, objective: Objective, norm: str, updates: int, re
     remedy = (
         "This objective has no term against it: train with cost_gradient above 0, or with --objective vicreg."
         if name is None
-        else f"Raise the weight {name!r} (now {objective.weights[name]:g}), or lower 'prediction'."
+        else f"Raise the weight {name!r} (now {objective.weights[name]:g}){_lowering(objective)}."
     )
     said = (
         f"the representation collapsed by update {updates}: its effective rank is {float(found.effective_rank):.1f}, "

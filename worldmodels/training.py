@@ -252,10 +252,10 @@ def train(
 def _buffers(
     episodes: Sequence[Episode] | Stream, spec: Spec, fresh: int, length: int, key: Array
 ) -> Iterator[Iterator[Buffer]]:
-    """A buffer for each chunk of updates: the same one of all the data, or, from a stream, one of `fresh` windows each time."""
+    """A buffer for each chunk of updates: the same one of all the data, or, from a stream, one of at most `fresh` windows each time."""
     if isinstance(episodes, Stream):
         seed = int(jax.random.randint(key, (), 0, 2**31 - 1))
-        with contextlib.closing(episodes.buffers(fresh, length, seed=seed)) as buffers:
+        with contextlib.closing(episodes.buffers(episodes.bounded(fresh, length), length, seed=seed)) as buffers:
             yield buffers
     else:
         yield itertools.repeat(Buffer.from_episodes(episodes, length, capacity=CAPACITY))

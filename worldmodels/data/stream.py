@@ -95,6 +95,11 @@ class Stream:
         warn_of_short((np.diff(self.starts) - 1).tolist(), length)
         return found
 
+    def bounded(self, count: int, length: int, *, megabytes: int = 256) -> int:
+        """`count`, or how many windows of `length` decisions fit into so much memory where that is less: of pictures, for instance."""
+        row = sum(values.nbytes // len(values) for values in (*self.observations.values(), self.actions, self.costs))
+        return max(1, min(count, megabytes * 2**20 // (row * (length + 1))))
+
     def sample(self, count: int, length: int, *, seed: int) -> Buffer:
         """A buffer of `count` windows, each start equally likely. Rows are read in the order in which they lie."""
         return self._gather(self.windows(length), count, length, np.random.default_rng(seed))

@@ -17,7 +17,8 @@ class Reconstruction(Weighted):
     """A decoder as wide and deep as the encoder draws what was seen and what was predicted.
 
     What is predicted has to be what would have been encoded, as PlaNet's divergence of posterior and prior asks: plans reach further
-    than the windows that are learned from. The gradient goes both ways; the decoder holds off a collapse.
+    than the windows that are learned from. The gradient goes both ways; the decoder is what holds off a collapse, as far as it does: beside
+    much noise it may not.
 
     Attributes:
       reconstruction: squared error of observations, normalised, decoded from their own latents; an image counts as all numbers together do.
