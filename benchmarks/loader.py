@@ -16,36 +16,34 @@ from worldmodels.data import Dataset, Episode, Episodes, Stream
 from worldmodels.spec import ContinuousAction, Spec
 
 RESULTS = results.RESULTS / "training.jsonl"
-STATE = Spec("state", (("position", (9,)), ("velocity", (9,))), ContinuousAction((-1.0,) * 6, (1.0,) * 6))
-PIXELS = Spec("pixels", (("camera", (64, 64, 3)),), ContinuousAction((-1.0,), (1.0,)))
-CHUNK = 100
+STATE = Spec("state-18", (("position", (9,)), ("velocity", (9,))), ContinuousAction((-1.0,) * 6, (1.0,) * 6))
+PIXELS = Spec("pixels-64", (("camera", (64, 64, 3)),), ContinuousAction((-1.0,), (1.0,)))
+CHUNK, LENGTH = 100, 500
 console = Console(markup=False)
 
 
-def bench_loader(decisions: int = 500_000, updates: int = 1_000) -> list[dict[str, Any]]:
-    """Updates a second from a stream beside those from a buffer on the device, and the windows a second the loader alone makes."""
-    settings = worldmodels.TrainingSettings()
+def bench_loader(decisions: int = 500_000, updates: int = 1_000, pictures: int = 10_000) -> list[dict[str, Any]]:
+    """Updates a second from a stream beside those from a buffer on the device, and the windows a second the loader alone makes.
+
+    Of states, `decisions` of them, and of pictures, which take a fifth of the updates. What was just written is in the page cache.
+    """
     lines = []
-    with tempfile.TemporaryDirectory() as root:
-        episodes = random_episodes(STATE, decisions // 500, 500)
-        stream = _streamed(Path(root) / "state", episodes)
-        sources = {"device": episodes, "loader": stream}
-        model = worldmodels.JEPA(STATE)
-        for method, source in sources.items():
-            rate, minutes = _updates_per_second(model, source, settings, updates)
-            extra = {"loader_windows_per_second": _windows_per_second(stream, settings)} if source is stream else {}
-            lines.append(_line("state-18", method, decisions, minutes, updates_per_second=rate, **extra))
-        pixels = _streamed(Path(root) / "pixels", random_episodes(PIXELS, 20, 500))
-        began = time.perf_counter()
-        rate = _windows_per_second(pixels, worldmodels.TrainingSettings(batch=32))
-        minutes = (time.perf_counter() - began) / 60
-        lines.append(_line("pixels-64", "loader", 10_000, minutes, loader_windows_per_second=rate))
+    for spec, count, batch, taken in ((STATE, decisions, 256, updates), (PIXELS, pictures, 64, updates // 5)):
+        settings = worldmodels.TrainingSettings(batch=batch)
+        with tempfile.TemporaryDirectory() as root:
+            episodes = random_episodes(spec, max(1, count // LENGTH), LENGTH)
+            stream = _streamed(Path(root) / "data", episodes)
+            for method, source in (("device", episodes), ("loader", stream)):
+                rate, minutes = _updates_per_second(worldmodels.JEPA(spec), source, settings, taken)
+                extra = {"loader_windows_per_second": _windows_per_second(stream, settings)} if source is stream else {}
+                lines.append(_line(spec, method, count, batch, minutes, updates_per_second=rate, **extra))
     return [results.write_line(RESULTS, line) for line in lines]
 
 
-def _line(task: str, method: str, decisions: int, minutes: float, **figures: float) -> dict[str, Any]:
+def _line(spec: Spec, method: str, decisions: int, batch: int, minutes: float, **figures: float) -> dict[str, Any]:
+    task = spec.environment
     console.print(f"{task}, {method}: {', '.join(f'{name} {value:.0f}' for name, value in figures.items())}", highlight=False)
-    settings = {"model": "jepa, default", "decisions": decisions, "batch": 256 if task == "state-18" else 32, "length": 5}
+    settings = {"model": "jepa, default", "decisions": decisions, "batch": batch, "length": 5}
     cell = {"benchmark": "training", "task": task, "method": method, "settings": settings, "seed": 0, "frames": decisions}
     return cell | {name: round(value, 1) for name, value in figures.items()} | {"minutes": round(minutes, 3)}
 
@@ -91,7 +89,7 @@ def _updates_per_second(model: Any, source: Any, settings: worldmodels.TrainingS
 
 def _windows_per_second(stream: Stream, settings: worldmodels.TrainingSettings) -> float:
     """What the loader makes while nobody trains."""
-    count, rounds = settings.batch * CHUNK // 2, 4
+    count, rounds = stream.bounded(settings.batch * CHUNK // 2, settings.length), 4
     buffers = stream.buffers(count, settings.length, seed=1)
     jax.block_until_ready(next(buffers))
     began = time.perf_counter()

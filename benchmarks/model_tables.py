@@ -87,7 +87,9 @@ def futures(lines: Lines) -> str:
         "Open-loop error": "open_loop_error",
     }
     rows = []
-    ordered = sorted(lines, key=lambda line: (line["method"] != "world", line["settings"].get("noise_size", 1), line["condition"]))
+    ordered = sorted(
+        lines, key=lambda line: (line["method"] != "world", line["settings"].get("noise_size", 1), line["condition"])
+    )
     for (condition,), cell in group(ordered, "condition").items():
         figures = [number(mean_and_interval(cell, field)[0]) for field in columns.values()]
         missed = f"{number(100 * (mean_and_interval(cell, 'success_rate')[0] or 0.0))} %"

@@ -123,7 +123,7 @@ def lerobot_table(number: int, one: Episode, **changed):
     rows = len(one) + 1
     columns = {
         "observation.state": list(one.observations["state"]),
-        "observation.camera": [{"bytes": _png(frame), "path": None} for frame in one.observations["camera"]],
+        "observation.camera": [{"bytes": png(frame), "path": None} for frame in one.observations["camera"]],
         "action": list(np.pad(one.actions, ((0, 1), (0, 0)))),
         "next.reward": np.pad(-one.costs, (0, 1)),
         "next.done": _last(rows),
@@ -149,7 +149,8 @@ def write_film(path: Path, frames: np.ndarray, times: Sequence[int] | None = Non
         film.mux(stream.encode())
 
 
-def _png(frame: np.ndarray) -> bytes:
+def png(frame: np.ndarray) -> bytes:
+    """A picture as PNG."""
     content = io.BytesIO()
     Image.fromarray(frame).save(content, "PNG")
     return content.getvalue()

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import foreign
+from worldmodels import manifest
 from worldmodels.data import Dataset
 from worldmodels.data.formats import Reading, convert, open_source, verify
-from worldmodels.errors import DataError
+from worldmodels.errors import CheckpointError, DataError
 from worldmodels.spec import DiscreteAction
 
 h5py = pytest.importorskip("h5py")
@@ -128,11 +129,34 @@ def test_discrete_actions_are_as_many_as_any_episode_shows(tmp_path):
         assert not any("assumed" in note for note in stated.notes)
 
 
+def shown(frame, cell):
+    """The column of pictures of episode 1 with another cell at that frame."""
+    cells = foreign.lerobot_table(1, CAMERA[1])["observation.camera"].to_pylist()
+    return {"observation.camera": [*cells[:frame], cell(cells[frame]) if callable(cell) else cell, *cells[frame + 1 :]]}
+
+
 LEROBOT = {
     "a lost beginning": ({"frame_index": np.arange(2, 8)}, "frame_index begins at 2, expected 0: frames are missing"),
     "a gap": ({"frame_index": np.array([0, 1, 2, 4, 5, 6])}, "frame_index goes from 2 to 4: frames are missing"),
     "ragged": ({"observation.state": [[1.0]] * 5 + [[1.0, 2.0]]}, r"observations\[state\] has rows of different lengths"),
     "empty actions": ({"action": pa.nulls(6)}, "actions are missing or empty"),
+    "a frame without bytes": (
+        shown(2, {"bytes": None, "path": "a.png"}),
+        r"observations\[camera\] frame 2 is missing: .* 'a\.png'",
+    ),
+    "an empty frame": (shown(2, {"bytes": b"", "path": None}), r"observations\[camera\] frame 2 is missing: it has no bytes\."),
+    "a frame of junk": (
+        shown(2, {"bytes": b"junk", "path": None}),
+        r"observations\[camera\] frame 2 cannot be decoded: its 4 bytes",
+    ),
+    "a frame cut short": (
+        shown(1, lambda cell: {"bytes": cell["bytes"][:-60], "path": None}),
+        r"observations\[camera\] frame 1 cannot be decoded",
+    ),
+    "a frame of another size": (
+        shown(0, {"bytes": foreign.png(np.eye(4, dtype=np.uint8)), "path": None}),
+        r"observations\[camera\] frame 0 has shape \(4, 4, 3\), expected \(8, 8, 3\)",
+    ),
     "a hole": ({"action": [[0.0, 0.0]] * 5 + [None]}, "action is empty in 1 of 6 rows"),
 }
 
@@ -197,6 +221,64 @@ def test_minari_that_says_fewer_episodes_than_it_stores(tmp_path):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"total_episodes": 2}))
     with pytest.raises(DataError, match=r"metadata\.json: total_episodes=2, but 3 episodes are stored"):
         open_source(tmp_path / "arm-v0")
+
+
+@pytest.mark.parametrize("case", ["missing", "no rows", "no columns", "nothing"])
+@pytest.mark.parametrize("storage", ["hdf5", "arrow"])
+def test_minari_without_actions_can_be_watched(tmp_path, storage, case):
+    from gymnasium import spaces
+    from minari.data_collector import EpisodeBuffer
+    from minari.dataset.minari_storage import MinariStorage
+
+    box = spaces.Box(-9, 9, (2,), np.float32)
+    made = MinariStorage.new(tmp_path / "data", box, box, data_format=storage)
+    seen = np.arange(6, dtype=np.float32).reshape(3, 2)
+    rows = {"rewards": np.ones(2), "terminations": np.array([False, True]), "truncations": np.zeros(2, bool)}
+    made.update_episodes([EpisodeBuffer(observations=seen, actions=seen[1:], **rows)])
+    (lose_actions_in_hdf5 if storage == "hdf5" else lose_actions_in_arrow)(tmp_path / "data", case)
+    with pytest.raises(DataError, match=r"episode 0: actions are missing or empty\. .*--action-free"):
+        open_source(tmp_path)
+    episode = open_source(tmp_path, Reading(action_free=True)).read("episode 0")
+    np.testing.assert_array_equal(episode.observations["observation"], seen)
+    np.testing.assert_array_equal(episode.costs, [-1, -1])
+    assert (episode.actions.shape, episode.terminated) == ((2, 0), True)
+
+
+def lose_actions_in_hdf5(folder, case):
+    with h5py.File(folder / "main_data.hdf5", "a") as file:
+        del file["episode_0/actions"]
+        if case != "missing":
+            file["episode_0/actions"] = {
+                "no rows": np.zeros((0, 2)),
+                "no columns": np.zeros((2, 0)),
+                "nothing": h5py.Empty("f"),
+            }[case]
+
+
+def lose_actions_in_arrow(folder, case):
+    (file,) = (folder / "0").glob("*.arrow")
+    table = pa.ipc.open_file(file).read_all()
+    place = table.column_names.index("actions")
+    table = table.remove_column(place)
+    if case != "missing":
+        table = table.add_column(
+            place, "actions", pa.nulls(3) if case == "nothing" else pa.array([[]] * 3, pa.list_(pa.float32()))
+        )
+    with pa.ipc.new_file(file, table.schema) as out:
+        out.write_table(table)
+
+
+@pytest.mark.parametrize("where", ["arm-v0", "arm-v0/data", "lerobot"])
+def test_a_folder_of_another_format_is_pointed_to_convert(tmp_path, where):
+    convert(open_source(foreign.own(tmp_path / "own", CAMERA)), tmp_path / "arm-v0", "minari")
+    foreign.write_lerobot(tmp_path / "lerobot", CAMERA)
+    whose = "LeRobot" if where == "lerobot" else "Minari"
+    said = f"{where}: it holds a dataset of {whose}, expected one that sailplan wrote. .*sailplan data convert .*{where} --out"
+    for read in (Dataset.open, Dataset.unchecked):
+        with pytest.raises(DataError, match=said):
+            read(tmp_path / where)
+    with pytest.raises(CheckpointError, match="it has no manifest"):
+        manifest.read(tmp_path / where, "model")
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,8 @@ def test_the_page_shows_every_figure_and_says_what_is_missing():
     page = diagnosis_page(FIGURES)
     for words in ("0.87", "beaten by 10 %", "tiny/&lt;world&gt;", "Coverage.", "0.9876", "constant", "3.2 of 4 directions"):
         assert words in page
+    assert "overlap" not in page
+    assert "windows that overlap" in diagnosis_page(FIGURES | {"episodes": 1})
     bare = {**FIGURES, "calibration": None, "readout": {}, "plans": {"missing": "No simulator."}}
     bare["open_loop"] = {"names": [], "features": FIGURES["open_loop"]["features"]}
     page = diagnosis_page(bare)

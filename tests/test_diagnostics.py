@@ -88,11 +88,17 @@ def test_windows_are_split_by_episode_however_the_long_ones_are_numbered():
     """Every other episode is too short, so that all numbers are even; half of the episodes are fitted on all the same."""
     short = tiny.episodes(count=6, length=3)
     mixed = Episodes(tiny.SPEC, tuple(one for pair in zip(DATA, short, strict=False) for one in pair))
-    given = trials(mixed, tiny.SPEC, HORIZON, 12)
+    with pytest.warns(
+        worldmodels.ShortEpisodeWarning, match=r"6 of 12 .* window of 12 decisions and left out: 1, 3, 5"
+    ) as said:
+        given = trials(mixed, tiny.SPEC, HORIZON, 12)
+    assert len(said) == 1
     assert set(given.episodes[given.fit]) == {0, 4, 8}
     assert set(given.episodes[~given.fit]) == {2, 6, 10}
-    one = trials(Episodes(tiny.SPEC, (short[0], DATA[0])), tiny.SPEC, HORIZON, 4)
+    with pytest.warns(worldmodels.ShortEpisodeWarning, match="1 of 2 .* left out: 0"):
+        one = trials(Episodes(tiny.SPEC, (short[0], DATA[0])), tiny.SPEC, HORIZON, 4)
     assert one.fit.tolist() == [True, False, True, False]
+    assert (given.apart, one.apart) == (True, False)
 
 
 def test_an_exact_model_of_a_linear_world():
@@ -211,7 +217,8 @@ def test_a_learned_model_is_diagnosed_as_json(settings):
     figures = diagnose(model, DATA, horizon=100, windows=16)
     text = json.dumps(figures, allow_nan=False)
     assert json.loads(text)["horizon"] == 40 - model.context
-    assert figures["calibration"] is None
+    assert (figures["calibration"], figures["held_out"]) == (None, "episodes")
+    assert diagnose(model, Episodes(tiny.SPEC, DATA[:1]), horizon=100, windows=16)["held_out"] == "windows"
     given = trials(DATA, tiny.SPEC, 4, 3, context=model.context)
     seen_by_look = look(model, given).features
     latent, window = None, {name: array[1] for name, array in given.observations.items()}

@@ -93,7 +93,7 @@ def test_buffers_of_pictures_are_as_large_as_memory_allows(tmp_path):
     from tests import foreign
 
     stream = Stream.open(stored(tmp_path / "data", foreign.episodes()))
-    picture = 8 * 8 * 3 + 4 * (stream.spec.size + stream.spec.action.shape[0] + 1)  # bytes of a row: the frame, numbers, the cost
+    picture = 8 * 8 * 3 + 4 * (stream.spec.size + stream.spec.action.shape[0] + 1)  # bytes of a row
     assert stream.bounded(10**6, 4, megabytes=1) == 2**20 // (5 * picture)
     assert stream.bounded(10, 4, megabytes=1) == 10
 

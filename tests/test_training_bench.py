@@ -39,7 +39,7 @@ def test_every_method_has_a_line_beside_the_loaders(tmp_path):
         assert line["updates_per_second"] > 0 and line["roofline_fraction"] > 0
     assert lines[0]["compile_seconds"] > 0
     assert ("speedup_over_pytorch" in lines[0]) == with_torch
-    read = loader._line("state-18", "loader", 10, 0.1, updates_per_second=3.0)
+    read = loader._line(loader.STATE, "loader", 10, 256, 0.1, updates_per_second=3.0)
     for line in (read, *lines, *lines):
         results.write_line(tmp_path / "training.jsonl", line)
     written = results.read_lines(tmp_path / "training.jsonl")

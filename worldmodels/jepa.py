@@ -113,7 +113,8 @@ class JEPA(Uncertain, nnx.Module):
         actions = self.action_size
         self.normaliser = Normaliser(spec.size)
         self.cost_normaliser = Normaliser(1)
-        self.eyes = nnx.Dict({name: Convolution(dict(spec.observation)[name], s.hidden, rngs=rngs) for name in spec.images})
+        shapes = dict(spec.observation)
+        self.eyes = nnx.Dict({name: Convolution(shapes[name], s.hidden, name=name, rngs=rngs) for name in spec.images})
         if not set(self.turning) <= set(range(spec.size)):
             raise SpecError(
                 f"JEPA setting periodic={s.periodic}: expected places in the flattened observation, from 0 to {spec.size - 1}."

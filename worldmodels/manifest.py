@@ -18,6 +18,7 @@ from worldmodels.spec import Spec
 
 FORMAT = 1
 NAMED = 3  # of the files that stand in the way
+FOREIGN = {"metadata.json": "Minari", "data/metadata.json": "Minari", "meta/info.json": "LeRobot"}  # by what lies in a folder
 FIELDS = {"kind": str, "format": int, "settings": dict, "versions": dict, "checksums": dict}
 RECORDED = ("sailplan", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "gymnasium", "mujoco", "dm-control")
 
@@ -81,6 +82,12 @@ def read(folder: str | Path, kind: str | None = None) -> Manifest:
     if not path.parent.is_dir():
         raise error(f"{folder}: there is no such folder. Expected {_named(kind)}.")
     if not path.is_file():
+        foreign = next((whose for name, whose in FOREIGN.items() if (path.parent / name).is_file()), None)
+        if foreign is not None and kind in ("dataset", None):
+            raise error(
+                f"{folder}: it holds a dataset of {foreign}, expected one that sailplan wrote. "
+                f"Convert it first: sailplan data convert {folder} --out DATASET."
+            )
         raise error(f"{folder}: it has no {MANIFEST}, so it is not {_named(kind)}, or it was only half copied.")
     try:
         content = json.loads(path.read_bytes())

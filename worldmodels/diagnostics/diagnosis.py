@@ -25,6 +25,9 @@ def diagnose(
       windows: moments looked at, two at least.
       futures: drawn from each, two at least, for a model with noise.
 
+    `held_out` says what probes and baselines are measured on: the half of the episodes that they were not fitted on, or, where
+    one episode alone is long enough, the other half of its windows. Those overlap, so that their figures are too good.
+
     Raises `DataError` where the episodes are of another environment, or too short for a single step.
     """
     for name, value, least in (("horizon", horizon, 1), ("windows", windows, 2), ("futures", futures, 2), ("seed", seed, 0)):
@@ -37,6 +40,7 @@ def diagnose(
         "horizon": given.horizon,
         "windows": len(given),
         "episodes": len(set(given.episodes.tolist())),
+        "held_out": "episodes" if given.apart else "windows",
         "representation": spread(seen.features.reshape(-1, seen.features.shape[-1])),
         "readout": readout_r_squared(seen, model.spec),
         "open_loop": open_loop_errors(seen, model.spec),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from worldmodels.data.episode import Episode
-from worldmodels.data.windows import normalised
+from worldmodels.data.windows import normalised, warn_of_short
 from worldmodels.errors import DataError
 from worldmodels.spec import Spec
 
@@ -36,11 +36,16 @@ class Trials:
 
     @property
     def fit(self) -> np.ndarray:
-        """[N], the windows to fit a probe on; it is measured on the others, of other episodes where there are several."""
+        """[N], the windows to fit a probe on; it is measured on the others, which are of other episodes where these are `apart`."""
         used, position = np.unique(self.episodes, return_inverse=True)
         if len(used) > 1:
             return position % 2 == 0
         return np.arange(len(self)) % 2 == 0
+
+    @property
+    def apart(self) -> bool:
+        """Whether there are several episodes, so that no window fitted on overlaps with one measured on."""
+        return len(np.unique(self.episodes)) > 1
 
     @property
     def chosen(self) -> np.ndarray:
@@ -49,7 +54,10 @@ class Trials:
 
 
 def trials(episodes: Sequence[Episode], spec: Spec, horizon: int, count: int, *, context: int = 0, seed: int = 0) -> Trials:
-    """`count` windows, every episode that is long enough in turn, at random places. `DataError` where none is."""
+    """`count` windows, every episode that is long enough in turn, at random places.
+
+    A `ShortEpisodeWarning` names the others; `DataError` where none is long enough.
+    """
     random, length = np.random.default_rng(seed), context + horizon
     lengths = [len(episode) for episode in episodes]
     possible = [index for index, decisions in enumerate(lengths) if decisions >= length]
@@ -58,6 +66,7 @@ def trials(episodes: Sequence[Episode], spec: Spec, horizon: int, count: int, *,
             f"the longest of {len(lengths)} episodes has {max(lengths, default=0)} decisions, this needs {length}. "
             "Give longer episodes or a shorter horizon."
         )
+    warn_of_short(lengths, length)
     chosen = np.sort(np.resize(np.asarray(possible), count))
     observations: dict[str, list[np.ndarray]] = {name: [] for name in spec.names}
     actions, episode, number = [], None, None

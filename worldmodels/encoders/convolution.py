@@ -22,11 +22,15 @@ class Convolution(nnx.Module):
     a CPU inside of a loop (jax-ml/jax, issue 12868).
     """
 
-    def __init__(self, shape: tuple[int, ...], outputs: int, *, rngs: nnx.Rngs):
+    def __init__(self, shape: tuple[int, ...], outputs: int, *, name: str = "image", rngs: nnx.Rngs):
         height, width, channels = shape
         self.mean, self.scale = nnx.Variable(jnp.full(shape, 0.5)), nnx.Variable(jnp.ones(()))
         if min(height, width) < SMALLEST:
-            raise SpecError(f"an image of shape {shape}: expected at least {SMALLEST} × {SMALLEST} pixels.")
+            hint = " Its channels seem to come first: convert frames that have them last (numpy.moveaxis(frames, 1, -1))."
+            raise SpecError(
+                f"observation[{name!r}] has shape {shape}: expected (height, width, channels), at least {SMALLEST} × {SMALLEST} pixels."
+                + (hint if height < SMALLEST <= min(width, channels) else "")
+            )
         self.layers = nnx.List()
         for more, side, stride in LAYERS:
             self.layers.append(nnx.Linear(side**2 * channels, more, rngs=rngs))

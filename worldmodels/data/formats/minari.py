@@ -17,7 +17,8 @@ from worldmodels.errors import DataError
 from worldmodels.files import beside, replace_folder, require_writable
 from worldmodels.spec import ContinuousAction, DiscreteAction, Spec
 
-METADATA = "metadata.json"
+METADATA, HDF5 = "metadata.json", "main_data.hdf5"
+ROWS = ("rewards", "terminations")  # read of an episode beside what was seen and done
 OURS = "sailplan_spec"  # so that what we wrote comes back with action repeat, seconds and units
 
 
@@ -49,16 +50,17 @@ def _open(path: Path, reading: Reading) -> Source:
 
     def load(name: str) -> Episode:
         index, where = int(name.removeprefix("episode ")), f"{path}: {name}"
-        content = next(iter(storage.get_episodes([index])))
+        content = _content(storage, folder, index, reading.action_free)
         (about,) = storage.get_episode_metadata([index])
         seed = about.get("seed")
-        rewards = np.asarray(content["rewards"])
-        actions = np.zeros(len(rewards)) if reading.action_free else np.asarray(content["actions"])
+        rewards, actions = np.asarray(content["rewards"]), np.asarray(content.get("actions"))
+        if actions.dtype != object and actions.size:  # else it is said, where they are needed, that there are none
+            actions = actions - first if isinstance(action, DiscreteAction) else actions.reshape(len(actions), -1)
         ended = bool(np.asarray(content["terminations"])[-1:].any())
         return episode_from_rows(
             where,
             dict(_observed(content["observations"], storage.observation_space, (), where)),
-            actions - first if isinstance(action, DiscreteAction) else actions.reshape(len(actions), -1),
+            actions,
             None if np.isnan(rewards).all() else rewards,
             terminated=ended,
             seed=index if seed is None else int(seed),
@@ -134,11 +136,31 @@ def _buffer(buffer_class: Any, episode: Episode, spec: Spec, index: int) -> Any:
 
 def _stored(folder: Path) -> int:
     """How many episodes lie there: groups of an HDF5 file, or folders of Arrow's files called by their number."""
-    file = folder / "main_data.hdf5"
+    file = folder / HDF5
     if not file.is_file():
         return sum(path.name.isdigit() for path in folder.iterdir())
     with require("h5py").File(file, "r") as content:
         return sum(name.startswith("episode_") for name in content)
+
+
+def _content(storage: Any, folder: Path, index: int, action_free: bool) -> dict[str, Any]:
+    """An episode as Minari decodes it, but for its actions where they are not read, or not there; Minari itself reads none without."""
+    if storage.FORMAT == "hdf5":
+        with require("h5py").File(folder / HDF5, "r") as file:
+            group = file[f"episode_{index}"]
+            if "actions" in group and not action_free:
+                return next(iter(storage.get_episodes([index])))
+            observations = storage._decode_space(group["observations"], storage.observation_space)
+            return {"observations": observations, **{name: group[name][()] for name in ROWS}}
+    ignored = ["_", ".", METADATA]
+    stored = require("pyarrow.dataset").dataset(folder / str(index), format=storage.FORMAT, ignore_prefixes=ignored)
+    rows = stored.to_table([name for name in ("actions", *ROWS) if name in stored.schema.names])
+    if not action_free and "actions" in rows.column_names and rows["actions"].null_count < len(rows):
+        return next(iter(storage.get_episodes([index])))
+    decode = require("minari.dataset._storages.arrow_storage")._decode_space
+    seen = stored.to_table(["observations"])["observations"].combine_chunks()
+    observations = decode(storage.observation_space, seen, jpeg_encoding=storage.jpeg_encoding)
+    return {"observations": observations, **{name: rows[name].to_numpy()[:-1] for name in ROWS}}
 
 
 def _observed(value: Any, space: Any, path: tuple[str, ...], where: str) -> Iterable[tuple[str, np.ndarray]]:

@@ -6,7 +6,6 @@ A row is one step: `observation.<name>` (or `observation`), `action`, `next.rewa
 
 import contextlib
 import functools
-import io
 import json
 from collections import Counter
 from collections.abc import Callable, Container, Iterator
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from worldmodels.data.episode import Episode
 from worldmodels.data.formats.source import (
@@ -31,7 +29,7 @@ from worldmodels.data.formats.source import (
     require_known,
     source_of,
 )
-from worldmodels.data.formats.video import frames
+from worldmodels.data.formats.video import frames, pictures
 from worldmodels.errors import DataError
 
 EPISODE, FRAME = "episode_index", "frame_index"
@@ -216,7 +214,7 @@ def _column(rows: Any, column: str, where: str) -> np.ndarray | None:
     if listed is None:
         return values.to_numpy()
     if isinstance(listed[0], dict) and "bytes" in listed[0]:
-        return np.stack([np.asarray(Image.open(io.BytesIO(item["bytes"])).convert("RGB")) for item in listed])
+        return pictures(listed, where=where, field=_field(column))
     kind = np.float32 if "float" in str(values.type) or "double" in str(values.type) else None
     try:
         return np.asarray(listed, kind)

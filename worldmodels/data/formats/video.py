@@ -1,9 +1,14 @@
-"""Frames of a film as arrays, by PyAV."""
+"""Frames as arrays: of a film by PyAV, of single pictures by PIL."""
 
+import io
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from worldmodels.data.formats.source import require
 from worldmodels.errors import DataError
@@ -39,3 +44,27 @@ def frames(path: Path, count: int, *, fps: float, start: float | None = None, wh
     if len(taken) > count:
         raise DataError(f"{named} has more than {count} frames in {path.name}, expected as many as there are rows.")
     return np.stack([frame for _, frame in taken])
+
+
+def pictures(cells: Sequence[Mapping[str, Any]], *, where: str, field: str) -> np.ndarray:
+    """The pictures in `cells`, each of `bytes` and a `path`, as [T, height, width, 3] uint8.
+
+    `DataError` names `where`, `field` and the first frame that is missing, cannot be decoded, or is of another size than most.
+    """
+    decoded = [_decoded(cell, f"{where}: {field} frame {index}") for index, cell in enumerate(cells)]
+    expected = Counter(frame.shape for frame in decoded).most_common(1)[0][0]
+    for index, frame in enumerate(decoded):
+        if frame.shape != expected:
+            raise DataError(f"{where}: {field} frame {index} has shape {frame.shape}, expected {expected} as most have.")
+    return np.stack(decoded)
+
+
+def _decoded(cell: Mapping[str, Any], named: str) -> np.ndarray:
+    content, path = cell["bytes"], cell.get("path")
+    if not content:
+        only = f", only the path {path!r}. Write the pictures into the table" if path else ""
+        raise DataError(f"{named} is missing: it has no bytes{only}.")
+    try:
+        return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
+    except Exception as error:  # PIL raises OSError, SyntaxError and ValueError over damaged bytes
+        raise DataError(f"{named} cannot be decoded: its {len(content)} bytes are no picture, or a damaged one.") from error
