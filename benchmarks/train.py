@@ -134,12 +134,18 @@ def train(
         with Bar(name, "updates") as bar:
             return learn(*given, updates=updates, seed=seed, progress=shown_on(bar), watch=watch)
 
-    if labelled is None:
-        model = taught("train", worldmodels.train, model, episodes, settings, watch=best)
-    else:
-        model = taught("watch", worldmodels.train, model, episodes, replace(settings, cost_gradient=0.0), watch=None)
-        learn = partial(worldmodels.learn_actions, seen=() if stream else first)
-        model = taught("act", learn, model, labelled, settings, watch=best)
+    try:
+        if labelled is None:
+            model = taught("train", worldmodels.train, model, episodes, settings, watch=best)
+        else:
+            model = taught("watch", worldmodels.train, model, episodes, replace(settings, cost_gradient=0.0), watch=None)
+            learn = partial(worldmodels.learn_actions, seen=() if stream else first)
+            model = taught("act", learn, model, labelled, settings, watch=best)
+    except worldmodels.CollapseError as error:
+        if best is None or best.model is None:
+            raise
+        worldmodels.save(best.model, out)
+        raise worldmodels.CollapseError(f"{error} The best before it, of update {best.updates}, is in {out}.") from error
     worldmodels.save(model if best is None else kept(best, model, updates), out)
     console.print(f"{out}: {manifest.describe(out)}")
 

@@ -18,6 +18,7 @@ MODELS: dict[str, Callable[[], Any]] = {
     "recurrent-discrete": lambda: worldmodels.JEPA(tiny.DISCRETE, memory="recurrent", **SIZES),
     "pictures": lambda: worldmodels.JEPA(tiny.PICTURES, **SIZES),
     "quantised-ensemble": lambda: worldmodels.JEPA(tiny.SPEC, noise="quantised", noise_size=3, members=2, **SIZES),
+    "sparse": lambda: worldmodels.JEPA(tiny.SPEC, noise="sparse", **SIZES),
     "translated": lambda: worldmodels.JEPA(tiny.SPEC, noise="gaussian", actions="translated", **SIZES),
     "both-stack": lambda: worldmodels.JEPA(tiny.BOTH, memory="stack", history=2, periodic=True, **SIZES),
 }

@@ -14,7 +14,7 @@ class Case(NamedTuple):
 
 OBJECTIVES: dict[str, Case] = {
     "vicreg": Case(preset("vicreg"), without=("variance", "covariance")),
-    "barlow": Case(preset("barlow")),
+    "barlow": Case(preset("barlow"), without=("variance", "invariance", "redundancy")),
     "sigreg": Case(preset("sigreg"), without=("gaussianity",)),
     "teacher": Case(preset("teacher")),
     "consistency": Case(preset("consistency")),

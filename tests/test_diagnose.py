@@ -2,11 +2,19 @@
 
 import json
 
+import numpy as np
+import pytest
+from scipy import stats
+
+import mpc
 import worldmodels
+from benchmarks.diagnose import MOST_POINTS, ranked
 from benchmarks.diagnosis_page import diagnosis_page
-from tests import tiny
+from tests import foreign, tiny
 from tests.test_cli import run
 from worldmodels.data import Dataset
+
+TASK = "dm_control/cartpole-balance-v0"
 
 FIGURES = {
     "environment": "tiny/<world>",
@@ -71,6 +79,37 @@ def test_the_command_writes_both(tmp_path, monkeypatch, capsys):
     assert "effective rank" in capsys.readouterr().out
     assert run("diagnose", "model", "nowhere", "--out", "other", monkeypatch=monkeypatch) == 2
     assert not (tmp_path / "other").exists()
+
+
+def test_the_simulator_ranks_plans_as_itself():
+    hidden = mpc.make(TASK, action_repeat=4, privileged=True)
+    seen = mpc.collect(hidden, frames=96, seed=3)
+    plans = ranked(mpc.simulator(hidden), seen, MOST_POINTS, 2, 4, 0)
+    assert plans["spearman"] == pytest.approx(1) and plans["best_rank"] == 0 and plans["candidates"] == MOST_POINTS
+    predicted, true = np.array(plans["places"]).T  # of the first moment alone: so many are kept
+    assert predicted.shape == (MOST_POINTS,) and predicted.min() == 0 and predicted.max() == 1
+    np.testing.assert_allclose(predicted, true, atol=0.01)
+    assert ranked(mpc.simulator(hidden), seen, 0, 2, 4, 0).keys() == {"missing"}
+    hidden.close()
+
+
+def test_the_command_ranks_plans_where_the_task_has_a_simulator(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    episodes = mpc.collect(mpc.make(TASK, action_repeat=4), frames=96, seed=3)
+    foreign.own(tmp_path / "unseen", episodes)
+    worldmodels.save(worldmodels.JEPA(episodes.spec, latent=8, hidden=16, head=16, expander=16), tmp_path / "model")
+    small = ("--horizon", "3", "--windows", "4", "--plans", "8", "--moments", "3", "--plan-horizon", "4")
+    assert run("diagnose", "model", "unseen", "--out", "out", *small, monkeypatch=monkeypatch) == 0
+    plans = json.loads((tmp_path / "out/diagnostics.json").read_text())["plans"]
+    predicted, true = np.moveaxis(np.reshape(plans["places"], (3, 8, 2)), -1, 0)
+    each = [stats.spearmanr(*moment).statistic for moment in zip(predicted, true, strict=True)]
+    np.testing.assert_allclose(plans["each"], each, atol=1e-6)
+    assert plans["spearman"] == pytest.approx(np.mean(each)) and abs(plans["spearman"]) < 1
+    liked = np.take_along_axis(true, predicted.argmin(1)[:, None], 1)
+    assert plans["best_rank"] == pytest.approx((true < liked).mean())
+    said = f"{plans['spearman']:.2f}"
+    assert f"rank correlation of plans with the true simulator {said}" in " ".join(capsys.readouterr().out.split())
+    assert said.replace("-", "") in (tmp_path / "out/diagnostics.html").read_text()
 
 
 def test_numbers_that_are_not_finite_are_null():

@@ -1,5 +1,8 @@
 """What models see and remember: pictures, both kinds at once, and what one observation does not show."""
 
+import re
+
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -105,6 +108,21 @@ def test_the_mean_picture_is_found_out_once_before_anything_is_learned():
     np.testing.assert_array_equal(twice.model.memory.pace[...], once.model.memory.pace[...])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("held", [("eyes", "memory", "encoder"), ("eyes",), ("memory",)])
+def test_what_is_frozen_stays_bit_for_bit_and_the_rest_learns(held):
+    learning = ("predictor", "expander", "readout_head", "cost_head")
+    model = worldmodels.JEPA(tiny.BOTH, memory="recurrent", history=2, **SMALL)
+    settings = TrainingSettings(batch=8, length=2, warmup=1, frozen=held)
+    state, data = training.start(model, settings), tiny.episodes(tiny.BOTH, count=2, length=12)
+    after = training.advance(state, data, settings, updates=2, key=jax.random.key(0), chunk=2).model
+    for name in (*held, "normaliser"):
+        chex.assert_trees_all_equal(getattr(after, name), getattr(model, name))
+    for name in learning:
+        pairs = zip(*(jax.tree.leaves(getattr(each, name)) for each in (model, after)), strict=True)
+        assert not any(np.array_equal(before, now) for before, now in pairs)
+
+
 def test_what_does_not_exist_is_named():
     with pytest.raises(SpecError, match=r"memory='elephant'.*stack"):
         worldmodels.JEPA(tiny.SPEC, memory="elephant")
@@ -112,8 +130,10 @@ def test_what_does_not_exist_is_named():
         worldmodels.JEPA(tiny.SPEC, predictor="oracle")
     with pytest.raises(SpecError, match=r"latent=10.*multiple of 8"):
         worldmodels.JEPA(tiny.SPEC, predictor="transformer", latent=10)
-    with pytest.raises(SpecError, match="16 × 16"):
-        worldmodels.JEPA(worldmodels.Spec("t", (("eye", (8, 8, 3)),), tiny.SPEC.action))
+    for shape, hint in (((8, 8, 3), "$"), ((3, 64, 64), " Its channels seem to come first: .*moveaxis")):
+        message = rf"observation\['eye'\] has shape {re.escape(str(shape))}: expected \(height, width, channels\), .* 16 × 16 pixels\."
+        with pytest.raises(SpecError, match=message + hint):
+            worldmodels.JEPA(worldmodels.Spec("t", (("eye", shape),), tiny.SPEC.action))
     with pytest.raises(SpecError, match="camera"):
         worldmodels.JEPA(tiny.BOTH, **SMALL).encode(jnp.zeros(1))
 

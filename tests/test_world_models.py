@@ -1,15 +1,21 @@
 """What every world model promises."""
 
+from dataclasses import replace
+
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 import worldmodels
 from tests import tiny
 from tests.model_list import MODELS
 from worldmodels import Buffer, TrainingSettings, Window, training
+from worldmodels.losses import losses
+
+READERS = {"readout": "readout_head", "cost": "cost_head", "prior": "prior"}  # what learns from a loss that shapes nothing else
 
 
 @pytest.fixture(params=MODELS.values(), ids=MODELS.keys(), scope="module")
@@ -79,6 +85,43 @@ def test_the_update_lowers_for_accelerators(model):
     update = jax.jit(lambda state, key: training._advance(state, buffer, (1.0, 1.0), key, settings=settings, count=2))
     exported = jax.export.export(update, platforms=["cuda", "tpu"])(training.start(model, settings), jax.random.key(0))
     assert exported.platforms == ("cuda", "tpu")
+
+
+@pytest.mark.slow
+def test_every_weight_learns_and_what_only_reads_latents_does_not_shape_them(model):
+    settings = TrainingSettings(batch=8, length=2)
+    length = settings.length + model.context
+    window = Buffer.from_episodes(tiny.episodes(model.spec, count=4, length=6), length).sample(8, length, key=jax.random.key(0))
+    graph, params, rest = nnx.split(model, nnx.Param, ...)
+
+    @jax.jit
+    @jax.jacrev
+    def gradients(params):
+        made, key = nnx.merge(graph, params, rest), jax.random.key(1)
+        terms = losses(made, settings, window, key=key)
+        shaping = losses(made, replace(settings, cost_gradient=1.0), window, key=key)["cost"]
+        return terms, shaping, sum(settings.objective.weights.get(name, 1.0) * value for name, value in terms.items())
+
+    terms, shaping, total = gradients(params)
+    shapers = {name for name in params if jax.tree.leaves(params[name])} - {"expander", *READERS.values()}
+    seeing = {name for name, there in (("eyes", model.eyes), ("translator", model.translator is not None)) if there}
+    seeing |= {"memory"} if model.settings.memory == "recurrent" else set()
+    assert shapers == {"encoder", "predictor", *seeing}
+    assert reached(terms["prediction"]) == shapers
+    assert reached(shaping) == {*shapers, "cost_head"}
+    for name in READERS.keys() & terms.keys():
+        assert reached(terms[name]) == ({READERS[name]} if name != "readout" or model.spec.size else set())
+    assert ("prior" in terms) == (model.settings.noise == "quantised")
+
+    learning = {name for name in total if name != "readout_head" or model.spec.size}  # of images alone nothing is read out
+    assert all(np.any(leaf) for name in learning for leaf in jax.tree.leaves(total[name]))
+    if model.settings.members > 1:
+        assert all(np.any(member) for leaf in jax.tree.leaves(total["predictor"]) for member in leaf)
+
+
+def reached(gradient):
+    """Parts of the model that a gradient does not leave as they are."""
+    return {name for name in gradient if any(np.any(leaf) for leaf in jax.tree.leaves(gradient[name]))}
 
 
 def test_new_weights_do_not_compile_again(model):

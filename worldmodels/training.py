@@ -47,7 +47,8 @@ class TrainingSettings:
       final_rate: share of it that is left at the end of each `advance`, falling linearly.
       cost_gradient: weight of the cost head's gradient into encoder and predictor; 0 keeps the model reward-free.
       objective: the terms that shape the representation and their weights: `worldmodels.preset(name).objective`, for one.
-      frozen: parts of the model that do not learn, such as "encoder"; with it the scaling of observations stays as it is.
+      frozen: parts of the model that do not learn, such as "encoder"; where what sees is among them (encoder, eyes, memory), the
+        scaling of observations stays as it is.
       on_collapse: warn, stop or ignore, where the representation collapses.
     """
 
@@ -194,14 +195,15 @@ def advance(
         raise SpecError(f"frozen={unknown}: no such parts. This model has {sorted(trained(state.model))}.")
     if not isinstance(episodes, Stream):
         episodes = Episodes(spec, tuple(episodes))  # a dataset reads and checks its files whenever it is asked
-    state = state._replace(model=_with_normalisers(state.model, episodes, known="encoder" in settings.frozen))
+    sees = not {"encoder", "eyes", "memory"}.isdisjoint(settings.frozen)
+    state = state._replace(model=_with_normalisers(state.model, episodes, known=sees))
     chunks = -(-updates // chunk)
     rates = np.linspace(1.0, settings.final_rate, chunks + 1, dtype=np.float32)
     low = 0  # reports in a row that showed a collapse
     length = settings.length + state.model.context
     with _buffers(episodes, spec, settings.batch * chunk, length, jax.random.fold_in(key, chunks)) as buffers:
         for index, (subkey, buffer) in enumerate(zip(jax.random.split(key, chunks), buffers, strict=False)):
-            if int(state.updates) == 0 and "encoder" not in settings.frozen:
+            if int(state.updates) == 0 and not sees:
                 state = state._replace(model=_having_looked(state.model, buffer, subkey))
             rate = rates[index], rates[index + 1]
             state, terms, found, skipped = _advance(state, buffer, rate, subkey, settings=settings, count=chunk)
