@@ -25,10 +25,10 @@ console = Console(markup=False)
 def bench_loader(decisions: int = 500_000, updates: int = 1_000, pictures: int = 10_000) -> list[dict[str, Any]]:
     """Updates a second from a stream beside those from a buffer on the device, and the windows a second the loader alone makes.
 
-    Of states, `decisions` of them, and of pictures, which take a fifth of the updates. What was just written is in the page cache.
+    Of states, `decisions` of them, and of pictures, which take half of the updates. What was just written is in the page cache.
     """
     lines = []
-    for spec, count, batch, taken in ((STATE, decisions, 256, updates), (PIXELS, pictures, 64, updates // 5)):
+    for spec, count, batch, taken in ((STATE, decisions, 256, updates), (PIXELS, pictures, 64, updates // 2)):
         settings = worldmodels.TrainingSettings(batch=batch)
         with tempfile.TemporaryDirectory() as root:
             episodes = random_episodes(spec, max(1, count // LENGTH), LENGTH)
