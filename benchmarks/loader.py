@@ -12,6 +12,7 @@ from rich.console import Console
 
 import worldmodels
 from benchmarks import results
+from benchmarks.provenance import usable_cores
 from worldmodels.data import Dataset, Episode, Episodes, Stream
 from worldmodels.spec import ContinuousAction, Spec
 
@@ -43,7 +44,7 @@ def bench_loader(decisions: int = 500_000, updates: int = 1_000, pictures: int =
 def _line(spec: Spec, method: str, decisions: int, batch: int, minutes: float, **figures: float) -> dict[str, Any]:
     task = spec.environment
     console.print(f"{task}, {method}: {', '.join(f'{name} {value:.0f}' for name, value in figures.items())}", highlight=False)
-    settings = {"model": "jepa, default", "decisions": decisions, "batch": batch, "length": 5}
+    settings = {"model": "jepa, default", "decisions": decisions, "batch": batch, "length": 5, "cores": usable_cores()}
     cell = {"benchmark": "training", "task": task, "method": method, "settings": settings, "seed": 0, "frames": decisions}
     return cell | {name: round(value, 1) for name, value in figures.items()} | {"minutes": round(minutes, 3)}
 

@@ -121,14 +121,15 @@ def training_loader(lines: Lines) -> str:
 
 
 def _figures(lines: Lines, columns: dict[str, str]) -> str:
-    """One row per task and method, of fields by their headings."""
+    """One row per task, number of cores and method, of fields by their headings."""
+    lines = [{**line, "cores": line["machine"]["cores"]} for line in lines]
     rows = [
-        [task, method, *(number(mean_and_interval(cell, field)[0]) for field in columns.values())]
-        for (task, method), cell in group(lines, "task", "method").items()
+        [task, method, cores, *(number(mean_and_interval(cell, field)[0]) for field in columns.values())]
+        for (task, cores, method), cell in group(lines, "task", "cores", "method").items()
     ]
     if not rows:
         return "*No results yet.*"
-    return markdown(["Workload", "Method", *columns], rows, drop_empty=True) + provenance(lines)
+    return markdown(["Workload", "Method", "Cores", *columns], rows, drop_empty=True) + provenance(lines)
 
 
 def many_tasks(lines: Lines, rewarded: Lines | None = None) -> str:

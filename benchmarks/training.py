@@ -14,6 +14,7 @@ from rich.console import Console
 
 from benchmarks import results, roofline
 from benchmarks.loader import CHUNK, RESULTS, STATE, random_episodes
+from benchmarks.provenance import usable_cores
 from benchmarks.timing import Stopwatch, interleaved
 from worldmodels import JEPA, Episodes, TrainingSettings, training
 from worldmodels.data.windows import Buffer
@@ -59,7 +60,13 @@ def compare(
     cell = {
         "benchmark": "training",
         "task": f"jepa-latent{s.latent}-hidden{s.hidden}-{settings.batch}x{settings.length}",
-        "settings": {"latent": s.latent, "hidden": s.hidden, "batch": settings.batch, "length": settings.length},
+        "settings": {
+            "latent": s.latent,
+            "hidden": s.hidden,
+            "batch": settings.batch,
+            "length": settings.length,
+            "cores": usable_cores(),
+        },
         "seed": 0,
         "frames": sum(map(len, episodes)),
     }
