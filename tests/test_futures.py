@@ -88,8 +88,24 @@ def test_cells_of_the_sweep_are_measured_once_and_the_world_for_one_seed(monkeyp
         ("world", 0),
         ("deterministic", 0),
         ("z", 0),
+        ("z, even", 0),
         ("deterministic", 1),
         ("z", 1),
+        ("z, even", 1),
     ]
+    assert [line["settings"]["condition"] for line in lines[2:4]] == ["2 codes", "2 codes, all as likely"]
     assert futures.bench_futures((0, 1, 2), Budget(seeds=(0, 1))) == []
     assert lines[2]["settings"]["noise_size"] == 2 and "noise" not in lines[1]["settings"]
+
+
+@pytest.mark.slow
+def test_without_its_prior_a_model_means_the_same_and_draws_its_codes_evenly(monkeypatch):
+    for name, few in (("EPISODES", 16), ("MOMENTS", 2), ("PLANS", 8), ("FUTURES", 2)):
+        monkeypatch.setattr(futures, name, few)
+    drawn = []
+    monkeypatch.setattr(futures, "coverage", lambda model, crossings: {"prior": drawn.append(model.prior) or 0.0})
+    parts = {"latent": 4, "hidden": 8, "head": 8, "expander": 8, "noise": "quantised", "noise_size": 2}
+    prior, even = (futures.measure(parts, each, 0, Budget(updates=100, batch=16, episodes=2)) for each in (False, True))
+    assert drawn[0] is not None and drawn[1] is None
+    same = ("energy_true", "energy_shuffled", "information_z", "effective_rank")
+    assert {name: prior[name] for name in same} == {name: even[name] for name in same}
