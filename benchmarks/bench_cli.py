@@ -25,6 +25,7 @@ from benchmarks.model_bench_cli import (
     bench_pixels_command,
     write_lines,
 )
+from benchmarks.model_plots import plot_training
 from benchmarks.runtime import bench_runtime
 from benchmarks.surprise import bench_surprise
 from benchmarks.switching import bench_switching
@@ -176,6 +177,7 @@ def bench_training_command(json_file: JSONFile = None) -> None:
         json_file: write the lines there too.
     """
     write_lines(json_file, bench_training())
+    console.print(f"the picture: {plot_training(results.read_lines(results.RESULTS / 'training.jsonl'))}")
 
 
 def bench_many_tasks_command(

@@ -10,7 +10,7 @@ from benchmarks.distractors import bench_distractors
 from benchmarks.futures import bench_futures
 from benchmarks.json_file import write_json
 from benchmarks.model_cells import Budget
-from benchmarks.model_plots import PICTURES, plot_futures, plot_returns
+from benchmarks.model_plots import PICTURES, plot_futures, plot_returns, plot_widths
 from benchmarks.objectives import bench_objectives
 from benchmarks.partial import bench_partial
 from benchmarks.pixels import bench_pixels
@@ -77,7 +77,9 @@ def bench_distractors_command(
         json_file: write the new lines there too.
     """
     write_lines(json_file, bench_distractors(tasks, methods, amounts, widths, budget))
-    plot_returns(read_lines(RESULTS / "distractors.jsonl"), PICTURES / "distractors.svg", by=("method", "condition"))
+    lines = read_lines(RESULTS / "distractors.jsonl")
+    plot_returns(lines, PICTURES / "distractors.svg", by=("method", "condition"))
+    plot_widths(lines, PICTURES / "widths.svg")
 
 
 def bench_action_free_command(

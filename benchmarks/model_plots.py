@@ -59,14 +59,59 @@ def plot_returns(lines: Sequence[dict], path: Path, by: Sequence[str] = ("condit
     return path
 
 
-def _draw_bars(axes: Any, cells: Mapping[tuple[str, ...], Sequence[dict]]) -> None:
-    found = [mean_and_interval(cell, "return_mean") for cell in cells.values()]
+def plot_widths(lines: Sequence[dict], path: Path) -> Path:
+    """Return against the width of networks, a line for each objective and condition measured at several; `path` is replaced whole."""
+    found = group(latest(lines), "task", "method", "condition")
+    swept = {names: group(cell, "hidden_width") for names, cell in found.items() for cell in [_widths(cell)]}
+    swept = {names: widths for names, widths in swept.items() if len(widths) > 1}
+    methods = list(dict.fromkeys(method for _, method, _ in swept))
+    series = []
+    for (_, method, condition), widths in swept.items():
+        points = sorted((int(width), *mean_and_interval(cell, "return_mean")) for (width,), cell in widths.items())
+        x, y, interval = zip(*points, strict=True)
+        colour, line = ("blue", "orange", "green", "purple")[methods.index(method)], "-" if condition == "clean" else "--"
+        series.append(Series(f"{method}, {condition}", x, y, colour, [half or 0.0 for half in interval], line, "o"))
+    with drawing() as make_figure:
+        figure = make_figure(figsize=(4.5, 2.8), layout="constrained")
+        axes = figure.subplots()
+        draw_lines(axes, series, Axis("width of the networks", True), Axis("return of iCEM", from_zero=True))
+        axes.legend(fontsize=8, frameon=False)
+        write(figure, path)
+    return path
+
+
+def _widths(cell: Sequence[dict]) -> list[dict]:
+    return [{**line, "hidden_width": line["settings"]["hidden"]} for line in cell if "hidden" in line["settings"]]
+
+
+def plot_training(lines: Sequence[dict], folder: Path = PICTURES) -> Path:
+    """`training.svg` in `folder`, replaced whole: updates a second of each workload of `bench training`, ours and PyTorch's."""
+    path = folder / "training.svg"
+    timed = [
+        {**line, "cores": f"{line['machine']['cores']} cores"} for line in lines if line["method"] in ("sailplan", "pytorch")
+    ]
+    workloads = group(timed, "task")
+    with drawing() as make_figure:
+        figure = make_figure(figsize=(4.5 * len(workloads), 1.9), layout="constrained")
+        for axes, ((task,), part) in zip(
+            figure.subplots(1, len(workloads), squeeze=False).flat, workloads.items(), strict=True
+        ):
+            _draw_bars(axes, group(part, "method", "cores"), "updates_per_second", "updates a second")
+            axes.set_title(task, fontsize=9)
+        write(figure, path)
+    return path
+
+
+def _draw_bars(
+    axes: Any, cells: Mapping[tuple[str, ...], Sequence[dict]], metric: str = "return_mean", label: str = "return of iCEM"
+) -> None:
+    found = [mean_and_interval(cell, metric) for cell in cells.values()]
     names = [", ".join(fields) for fields in cells]
     axes.barh(names, [mean for mean, _ in found], height=0.6, color=COLOURS["blue"])
     axes.errorbar(
         [mean for mean, _ in found], names, xerr=[interval or 0.0 for _, interval in found], fmt="none",
         ecolor=COLOURS["strong"], capsize=3,
     )  # fmt: skip
-    axes.set_xlabel("return of iCEM")
+    axes.set_xlabel(label)
     axes.set_xlim(left=0)
     axes.invert_yaxis()

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import control_tables, model_tables, plots, table_text, tables
 from benchmarks.control_plot import plot_control
-from benchmarks.model_plots import plot_futures, plot_returns
+from benchmarks.model_plots import plot_futures, plot_returns, plot_training, plot_widths
 from benchmarks.provenance import ROOT
 from benchmarks.speed_plot import plot_speed
 from benchmarks.tables import TableError, update
@@ -373,6 +373,19 @@ def test_futures_are_ordered_by_codes_under_the_world_and_drawn(tmp_path):
     assert rows["2 codes"][1] == "62.5 %" and rows["the world itself"][1] == "100 %"
     text = plot_futures(lines, tmp_path).read_text()
     assert all(name in text for name in ("rocks missed", "ends covered", "codes of z"))
+
+
+def test_widths_are_drawn_where_several_were_measured_and_training_by_its_cores(tmp_path):
+    swept = [CELL | {"method": method, "condition": "clean", "settings": {"hidden": width}, "return_mean": 1.0 * width}
+             for method, widths in (("vicreg", (64, 128)), ("barlow", (128,))) for width in widths]  # fmt: skip
+    text = plot_widths(swept, tmp_path / "widths.svg").read_text()
+    assert "vicreg, clean" in text and "barlow" not in text
+    timed = [CELL | {"task": "small", "method": method, "updates_per_second": 10.0, "machine": CELL["machine"] | {"cores": cores}}
+             for method in ("sailplan", "pytorch", "loader") for cores in (1, 2)]  # fmt: skip
+    text = plot_training(timed, tmp_path).read_text()
+    assert "sailplan, 1 cores" in text and "pytorch, 2 cores" in text and "loader" not in text
+    rows = shown(model_tables.training(timed))
+    assert sorted(row["Method"] + row["Cores"] for row in rows) == ["pytorch1", "pytorch2", "sailplan1", "sailplan2"]
 
 
 def test_returns_are_bars_by_condition(tmp_path):
