@@ -163,8 +163,8 @@ def bench_loader_command(decisions: int = 500_000, updates: int = 1_000, json_fi
     """Whether reading windows from disk slows training down, into benchmarks/results/training.jsonl.
 
     Args:
-        decisions: in the dataset.
-        updates: timed.
+        decisions: in the dataset of states.
+        updates: timed, of states and of pictures; 200 at least.
         json_file: write the lines there too.
     """
     write_lines(json_file, bench_loader(decisions, updates))

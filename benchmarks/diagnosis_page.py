@@ -18,7 +18,7 @@ def diagnosis_page(figures: dict[str, Any]) -> str:
         f"{figures['windows']} moments of {figures['episodes']} episodes, each predicted {figures['horizon']} steps "
         f"({figures['horizon'] * figures['seconds_per_step']:.3g} s) ahead without looking."
     )
-    if figures["episodes"] == 1:
+    if figures["held_out"] == "windows":
         lead += " Probes and baselines are measured on windows that overlap with those they were fitted on, and look too good."
     parts = [
         page.header("Diagnosis of a world model", figures["environment"], lead),

@@ -108,7 +108,8 @@ def bench_futures_command(
     """A strait where a gust blows from either side, into benchmarks/results/futures.jsonl; cells that are there are left out.
 
     Args:
-        codes: of the latent variable, 1 for a deterministic model, 0 for the world itself; 0, 1, 2, 4, 16 and 64 if not given.
+        codes: of the latent variable, 1 for a deterministic model, 0 for the world itself; 0, 1, 2, 4, 16 and 64 if not given. Those of
+            2 and 64 are also measured without the prior.
         budget: what a cell costs.
         json_file: write the new lines there too.
     """

@@ -61,9 +61,9 @@ def plot_returns(lines: Sequence[dict], path: Path, by: Sequence[str] = ("condit
 
 def plot_widths(lines: Sequence[dict], path: Path) -> Path:
     """Return against the width of networks, a line for each objective and condition measured at several; `path` is replaced whole."""
-    found = group(latest(lines), "task", "method", "condition")
-    swept = {names: group(cell, "hidden_width") for names, cell in found.items() for cell in [_widths(cell)]}
-    swept = {names: widths for names, widths in swept.items() if len(widths) > 1}
+    known = [{**line, "width": line["settings"]["hidden"]} for line in latest(lines) if "hidden" in line["settings"]]
+    cells = {names: group(cell, "width") for names, cell in group(known, "task", "method", "condition").items()}
+    swept = {names: widths for names, widths in cells.items() if len(widths) > 1}
     methods = list(dict.fromkeys(method for _, method, _ in swept))
     series = []
     for (_, method, condition), widths in swept.items():
@@ -78,10 +78,6 @@ def plot_widths(lines: Sequence[dict], path: Path) -> Path:
         axes.legend(fontsize=8, frameon=False)
         write(figure, path)
     return path
-
-
-def _widths(cell: Sequence[dict]) -> list[dict]:
-    return [{**line, "hidden_width": line["settings"]["hidden"]} for line in cell if "hidden" in line["settings"]]
 
 
 def plot_training(lines: Sequence[dict], folder: Path = PICTURES) -> Path:

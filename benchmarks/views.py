@@ -68,10 +68,6 @@ class Distracted:
         transition = self.environment.step(action)
         return transition._replace(observation=self._beside(transition.observation))
 
-    @property
-    def decisions_per_episode(self) -> int | None:
-        return self.environment.decisions_per_episode
-
     def copy(self) -> "Distracted":
         return Distracted(self.environment.copy(), self.size)
 
@@ -95,10 +91,6 @@ class Windy:
     def step(self, action: Any) -> Any:
         transition = self.environment.step(action)
         return transition._replace(observation=self._before(transition.observation))
-
-    @property
-    def decisions_per_episode(self) -> int | None:
-        return self.environment.decisions_per_episode
 
     def copy(self) -> "Windy":
         return Windy(self.environment.copy())

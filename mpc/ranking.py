@@ -36,7 +36,7 @@ class Ranking(NamedTuple):
     predicted: np.ndarray
     true: np.ndarray
     correlations: np.ndarray
-    charged: Any = None
+    charged: Any
 
     @property
     def mean(self) -> float:

@@ -23,6 +23,7 @@ FIGURES = {
     "seed": 0,
     "windows": 8,
     "episodes": 2,
+    "held_out": "episodes",
     "horizon": 3,
     "seconds_per_step": 0.1,
     "open_loop_score": 0.25,
@@ -56,7 +57,7 @@ def test_the_page_shows_every_figure_and_says_what_is_missing():
     for words in ("0.87", "beaten by 10 %", "tiny/&lt;world&gt;", "Coverage.", "0.9876", "constant", "3.2 of 4 directions"):
         assert words in page
     assert "overlap" not in page
-    assert "windows that overlap" in diagnosis_page(FIGURES | {"episodes": 1})
+    assert "windows that overlap" in diagnosis_page(FIGURES | {"held_out": "windows"})
     bare = {**FIGURES, "calibration": None, "readout": {}, "plans": {"missing": "No simulator."}}
     bare["open_loop"] = {"names": [], "features": FIGURES["open_loop"]["features"]}
     page = diagnosis_page(bare)

@@ -47,6 +47,22 @@ def test_every_method_has_a_line_beside_the_loaders(tmp_path):
     assert json.loads((tmp_path / "training.jsonl").read_text().splitlines()[0])["updates_per_second"] == 3.0
 
 
+@pytest.mark.slow
+def test_states_and_pictures_are_read_from_memory_and_from_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr(loader, "RESULTS", tmp_path / "training.jsonl")
+    monkeypatch.setattr(loader, "LENGTH", 20)
+    monkeypatch.setattr(loader, "PICTURES", 60)
+    lines = loader.bench_loader(200, updates=200)
+    assert [(line["task"], line["method"]) for line in lines] == [
+        (task, method) for task in ("state-18", "pixels-64") for method in ("device", "loader")
+    ]
+    assert all(line["updates_per_second"] > 0 for line in lines)
+    assert ["loader_windows_per_second" in line for line in lines] == [False, True] * 2
+    assert results.read_lines(tmp_path / "training.jsonl") == lines
+    with pytest.raises(results.ResultError, match="updates=100: expected at least 200"):
+        loader.bench_loader(200, updates=100)
+
+
 @pytest.fixture(scope="module")
 def window():
     return Buffer.from_episodes(tiny.episodes(), 2).sample(6, 2, key=jax.random.key(0))

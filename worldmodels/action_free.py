@@ -23,9 +23,8 @@ from worldmodels.errors import DataError, SpecError
 from worldmodels.jepa import JEPA
 from worldmodels.networks import MLP
 from worldmodels.spec import DiscreteAction
-from worldmodels.training import Progress, TrainingSettings, train
+from worldmodels.training import SEES, Progress, TrainingSettings, train
 
-SEES = ("eyes", "memory", "encoder")
 PARTS = (*SEES, "predictor", "expander", "readout_head", "cost_head", "translator")
 KEPT = (*SEES, "normaliser", "predictor", "expander", "readout_head")
 BATCH, DECAY = 128, 0.3  # of the inverse model's training: few steps have to do, so its weights are held small

@@ -27,6 +27,7 @@ from worldmodels.recipe import OnCollapse, Recipe, collapsed, recipe, sound_alar
 from worldmodels.spec import Spec
 
 PROBE = 512  # windows
+SEES = ("eyes", "memory", "encoder")  # parts of a model that observations go through
 STILL = 1e-3  # standard deviations: what changes by less from moment to moment counts as constant
 ALARMING = 2  # reports in a row with a collapsed representation
 CAPACITY = 16_384  # rows of data that fit without compiling again
@@ -195,15 +196,15 @@ def advance(
         raise SpecError(f"frozen={unknown}: no such parts. This model has {sorted(trained(state.model))}.")
     if not isinstance(episodes, Stream):
         episodes = Episodes(spec, tuple(episodes))  # a dataset reads and checks its files whenever it is asked
-    sees = not {"encoder", "eyes", "memory"}.isdisjoint(settings.frozen)
-    state = state._replace(model=_with_normalisers(state.model, episodes, known=sees))
+    known = not set(SEES).isdisjoint(settings.frozen)
+    state = state._replace(model=_with_normalisers(state.model, episodes, known=known))
     chunks = -(-updates // chunk)
     rates = np.linspace(1.0, settings.final_rate, chunks + 1, dtype=np.float32)
     low = 0  # reports in a row that showed a collapse
     length = settings.length + state.model.context
     with _buffers(episodes, spec, settings.batch * chunk, length, jax.random.fold_in(key, chunks)) as buffers:
         for index, (subkey, buffer) in enumerate(zip(jax.random.split(key, chunks), buffers, strict=False)):
-            if int(state.updates) == 0 and not sees:
+            if int(state.updates) == 0 and not known:
                 state = state._replace(model=_having_looked(state.model, buffer, subkey))
             rate = rates[index], rates[index + 1]
             state, terms, found, skipped = _advance(state, buffer, rate, subkey, settings=settings, count=chunk)

@@ -22,7 +22,7 @@ class Convolution(nnx.Module):
     a CPU inside of a loop (jax-ml/jax, issue 12868).
     """
 
-    def __init__(self, shape: tuple[int, ...], outputs: int, *, name: str = "image", rngs: nnx.Rngs):
+    def __init__(self, shape: tuple[int, ...], outputs: int, *, name: str, rngs: nnx.Rngs):
         height, width, channels = shape
         self.mean, self.scale = nnx.Variable(jnp.full(shape, 0.5)), nnx.Variable(jnp.ones(()))
         if min(height, width) < SMALLEST:
