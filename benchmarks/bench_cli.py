@@ -194,7 +194,7 @@ def bench_many_tasks_command(
     Args:
         bodies: some of cartpole, reacher, walker and cheetah; all if not given.
         seeds: of the models.
-        methods: some of simulator, random, planner and policy, measured in this order; all if not given.
+        methods: some of task_agent (told from bench control), simulator, random, planner and policy; all if not given.
         frames: explored without reward.
         updates: of critic and policy in imagination, for each task.
         picture: film the planner on the first seed's models, docs/images/many-tasks.gif, and measure nothing.

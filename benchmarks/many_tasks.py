@@ -1,7 +1,8 @@
 """`sailplan bench many-tasks`: one model a body, learned without reward, driven to every task of that body.
 
 The model explores under runs/many_tasks/; a model that is there is used again. Returns are the environments' own: what each task's
-environment rewards, in dm_control's episodes of it. A cell that is in benchmarks/results/many_tasks.jsonl is left out.
+environment rewards, in dm_control's episodes of it; of tasks that dm_control has not, what the library's cost says of what was observed.
+A cell that is in benchmarks/results/many_tasks.jsonl is left out.
 """
 
 import json
@@ -20,8 +21,11 @@ import planners
 import worldmodels
 from benchmarks import results
 from benchmarks.control import RESULTS as CONTROL
+from mpc.critic import FutureCost
 from mpc.evaluation import HELD_OUT
 from mpc.exploration import explore
+from mpc.scoring import return_under
+from planners import pytree
 from worldmodels.data import Dataset, Episode
 from worldmodels.files import beside, sole_writer
 
@@ -30,12 +34,14 @@ RUNS = Path("runs/many_tasks")
 BODIES: dict[str, tuple[str, tuple[str, ...]]] = {
     "cartpole": ("swingup", ("balance", "swingup", "balance_sparse", "swingup_sparse")),
     "reacher": ("easy", ("easy", "hard")),
-    "walker": ("walk", ("stand", "walk", "run")),
-    "cheetah": ("run", ("run",)),
+    "walker": ("walk", ("stand", "walk", "run", "run_backwards")),
+    "cheetah": ("run", ("run", "run_backwards", "flip")),
 }
 """The task in whose environment a body explores, and the tasks it is then driven to."""
-METHODS = ("simulator", "random", "planner", "policy")
-"""In the order in which they are measured: what a good episode is, the simulator tells."""
+UNREWARDED = {"walker.run_backwards", "cheetah.run_backwards", "cheetah.flip"}
+"""The library's own tasks, which no environment of dm_control rewards."""
+METHODS = ("task_agent", "simulator", "random", "planner", "policy")
+"""In the order in which they are told: what a good episode is, the first two tell. `task_agent` is bench control's agent."""
 ACTION_REPEAT, DISCOUNT = 2, 0.99
 EPISODES, CEILING_EPISODES = 10, 3
 GOOD = 0.8  # of the best return known for a task, the simulator's or an agent's that learned with its reward
@@ -59,9 +65,33 @@ def bench_many_tasks(
     return lines
 
 
+@pytree
+class Judged:
+    """A task's cost on true physics; what comes after a plan is a critic's to say, from what its end would look like to the critic's model."""
+
+    cost: Any
+    model: Any
+    critic: mpc.Critic
+    policy: mpc.Policy
+
+    def running(self, model, latent, action, step):
+        return self.cost.running(model, latent, action, step)
+
+    def terminal(self, model, latent, step):
+        read = model.readout(latent)
+        seen = {name: read[name].reshape(shape) for name, shape in self.model.spec.vectors}
+        return FutureCost(self.model, self.critic, self.policy)(self.model.start(seen))
+
+
 def environment_of(body: str, task: str, *, privileged: bool = False) -> mpc.Environment:
-    """The environment of a body's task; `privileged` where its simulator is planned on."""
-    return mpc.make(f"dm_control/{body}-{task}-v0", action_repeat=ACTION_REPEAT, privileged=privileged)
+    """The environment of a body's task, that in which the body explores where there is none; `privileged` to plan on its simulator."""
+    rewarded = BODIES[body][0] if f"{body}.{task}" in UNREWARDED else task
+    return mpc.make(f"dm_control/{body}-{rewarded}-v0", action_repeat=ACTION_REPEAT, privileged=privileged)
+
+
+def name_of(body: str, task: str) -> str:
+    """As lines name it: by its environment, or as the library does where it has none."""
+    return f"{body}.{task}" if f"{body}.{task}" in UNREWARDED else f"dm_control/{body}-{task}-v0"
 
 
 def imagination(updates: int) -> mpc.ImaginationSettings:
@@ -70,21 +100,20 @@ def imagination(updates: int) -> mpc.ImaginationSettings:
 
 
 def cell(body: str, task: str, method: str, seed: int, frames: int, updates: int) -> dict[str, Any]:
-    """What a line is known by; random's and the simulator's know neither seed, frames nor imagination."""
-    ours = method in ("planner", "policy")
-    learned = {"imagination": asdict(imagination(updates))} if ours else {}
+    """What a line is known by; random's knows neither seed, frames nor imagination."""
+    learned = {} if method in ("random", "task_agent") else {"imagination": asdict(imagination(updates))}
     searches: dict[str, dict[str, Any]] = {
-        "simulator": {"samples": CEILING.samples},
+        "simulator": {"samples": CEILING.samples, "critic_frames": frames},
         "planner": {"samples": PLANNER.samples, "proposals": PLANNER.proposals, "spread": PLANNER.spread},
     }
     return {
         "benchmark": "many_tasks",
         "body": body,
-        "task": f"dm_control/{body}-{task}-v0",
+        "task": name_of(body, task),
         "method": method,
         "settings": {"action_repeat": ACTION_REPEAT, **learned, **searches.get(method, {})},
-        "seed": seed if ours else 0,
-        "frames": frames if ours else 0,
+        "seed": 0 if method == "random" else seed,
+        "frames": 0 if method in ("random", "simulator") else frames,
     }
 
 
@@ -112,11 +141,13 @@ def task_lines(
     body: str, task: str, cells: dict[str, dict[str, Any]], seed: int, frames: int, updates: int
 ) -> list[dict[str, Any]]:
     """The `cells` of one task by method, in their order: who acts, and what it returns; critic and policy are imagined for it first."""
-    name, lines = f"dm_control/{body}-{task}-v0", []
+    name, cells, lines = name_of(body, task), dict(cells), []
+    if known := cells.pop("task_agent", None):
+        lines += [results.write_line(RESULTS, {**known, **told}) for told in with_reward(name, seed, frames)]
     environment = environment_of(body, task)
     agents: dict[str, Any] = {"random": mpc.RandomAgent(environment.spec)}
     spent = 0.0
-    if {"planner", "policy"} & set(cells):
+    if set(cells) - {"random"}:
         model, dataset = explored(body, seed, frames)
         learned, spent = imagined(folder(body, seed, frames), model, dataset, f"{body}.{task}", updates, seed)
         agents |= learned
@@ -124,16 +155,49 @@ def task_lines(
         began, played, episodes = time.process_time(), environment, EPISODES
         if method == "simulator":
             played, episodes = environment_of(body, task, privileged=True), CEILING_EPISODES
-            agents[method] = mpc.PlanningAgent(mpc.simulator(played), mpc.cost(mpc.tasks.lookup(f"{body}.{task}")), CEILING)
+            agents[method] = ceiling(played, agents["planner"], f"{body}.{task}")
         result = mpc.evaluate(played, agents[method], episodes=episodes, seed=HELD_OUT)
-        ours, best = method in ("planner", "policy"), best_known(name)
-        line = {**known, **result.summary(), "returns": np.round(result.returns, 2).tolist()}
-        if ours and best is not None and line["return_mean"] >= GOOD * best:
-            line["minutes_to_first_good_episode"] = round(spent, 2)
-        line["minutes"] = round((spent if ours else 0.0) + (time.process_time() - began) / 60, 2)
-        lines.append(results.write_line(RESULTS, line))
+        returns, acted = returned(f"{body}.{task}", played, result), (time.process_time() - began) / 60
+        line = {
+            **known,
+            **result.summary(),
+            "return_mean": float(returns.mean()),
+            "return_ci95": mpc.confidence_interval(returns),
+        }
+        line["returns"] = np.round(returns, 2).tolist()
+        if method in ("planner", "policy"):
+            good = np.flatnonzero(returns >= GOOD * (best_known(name) or np.inf))
+            if len(good):  # episodes are played side by side: each is charged its share of the time
+                line["minutes_to_first_good_episode"] = round(spent + acted * float(good[0] + 1) / episodes, 2)
+            acted += spent
+        lines.append(results.write_line(RESULTS, {**line, "minutes": round(acted, 2)}))
         console.print(f"{name} {method}: {line['return_mean']:.1f} ± {line['return_ci95']:.1f}", highlight=False)
     return lines
+
+
+def with_reward(name: str, seed: int, frames: int) -> list[dict[str, Any]]:
+    """What bench control's agent returned that learned with this task's reward on as many frames, on CPUs: its newest line, or none."""
+    lines = [
+        {**{key: line[key] for key in ("return_mean", "return_ci95", "episodes", "minutes")}, "measured_at": line["commit"]}
+        for line in results.read_lines(CONTROL)
+        if (line["task"], line["method"], line["seed"], line["frames"]) == (name, "planner", seed, frames)
+        and not line["machine"].get("accelerator")
+    ]
+    return lines[-1:]
+
+
+def ceiling(environment: mpc.Environment, planner: mpc.PlanningAgent, name: str) -> mpc.PlanningAgent:
+    """Plans on the environment's own simulator; the critic of `planner` says what comes after."""
+    cost = Judged(mpc.cost(mpc.tasks.lookup(name)), planner.model, planner.critic, planner.policy)
+    return mpc.PlanningAgent(mpc.simulator(environment), cost, CEILING, discount=DISCOUNT)
+
+
+def returned(name: str, environment: mpc.Environment, result: mpc.Evaluation) -> np.ndarray:
+    """What each episode returned: the environment's own rewards, or what the library's cost says where it has none."""
+    if name not in UNREWARDED:
+        return np.asarray(result.returns)
+    cost, world = mpc.cost(mpc.tasks.lookup(name)), worldmodels.JEPA(environment.spec, latent=1, hidden=1)
+    return np.array([return_under(cost, world, episode) for episode in result.episodes])  # of a world, only its spec is read
 
 
 def imagined(
@@ -170,8 +234,7 @@ def solution(
 
 def best_known(task: str) -> float | None:
     """The best return of the simulator, or of an agent that learned with the task's reward; None where neither was measured."""
-    lines = [line for line in results.read_lines(RESULTS) if line["method"] == "simulator"]
-    lines += [line for line in results.read_lines(CONTROL) if line["method"] in ("planner", "simulator")]
+    lines = [line for line in results.read_lines(RESULTS) if line["method"] in ("simulator", "task_agent")]
     return max((line["return_mean"] for line in lines if line["task"] == task), default=None)
 
 

@@ -3,12 +3,9 @@
 import json
 from collections.abc import Callable, Sequence
 
-from benchmarks import results
-from benchmarks.control_tables import newest
 from benchmarks.table_text import (
     Lines,
     group,
-    group_by_accelerator,
     latest,
     markdown,
     mean_and_interval,
@@ -132,41 +129,60 @@ def _figures(lines: Lines, columns: dict[str, str]) -> str:
     return markdown(["Workload", "Method", "Cores", *columns], rows, drop_empty=True) + provenance(lines)
 
 
-def many_tasks(lines: Lines, rewarded: Lines | None = None) -> str:
-    """One row per task: random, the simulator, a model without reward by its frames, planning and reacting, and beside them the agent
-    of `rewarded` (control.jsonl if not given) that learned with the task's reward on as many frames, and the planner's share of its return."""
+def many_tasks(lines: Lines) -> str:
+    """One row per task: random, the simulator, the agent that learned with the reward, and a model without reward by its frames,
+    planning and reacting; and the planner's share of the two to compare with."""
     lines = latest(lines)
-    rewarded = results.read_lines(results.RESULTS / "control.jsonl") if rewarded is None else rewarded
     most = max((line["frames"] for line in lines), default=0)
-    with_reward = [line for line in rewarded if line["method"] == "planner" and line["frames"] == most]
-    with_reward = group_by_accelerator(newest(with_reward)).get("", [])
     found = group(lines, "method", "frames")
     columns = sorted(found, key=lambda column: (int(column[1]), column[0]))
     rows = []
     for (task,), cell in group(lines, "task").items():
+        means = {
+            method: mean_and_interval(
+                [line for line in cell if line["method"] == method and line["frames"] in (0, most)], "return_mean"
+            )[0]
+            for method in ("planner", "simulator", "task_agent")
+        }
         said = (plus_minus([line for line in cell if line in found[column]], "return_mean") for column in columns)
-        beside = [line for line in with_reward if line["task"] == task]
-        planned = [line for line in cell if line["method"] == "planner" and line["frames"] == most]
-        ours, theirs = (mean_and_interval(each, "return_mean")[0] for each in (planned, beside))
-        share = f"{ours / theirs:.0%}" if ours is not None and theirs else "—"
         soonest = min(
             (line["minutes_to_first_good_episode"] for line in cell if "minutes_to_first_good_episode" in line), default=None
         )
-        rows.append([short(task), *said, plus_minus(beside, "return_mean"), share, number(soonest)])
-    names = [method.capitalize() + (f", {int(frames):,} frames" if int(frames) else "") for method, frames in columns]
-    headings = ["Task", *names, f"With the reward, {most:,} frames", "Planner's share of it", "Minutes to a good episode"]
+        shares = (share(means["planner"], means[other]) for other in ("simulator", "task_agent"))
+        seeds = len({line["seed"] for line in cell if line["method"] == "planner"})
+        rows.append([short(task), *said, *shares, number(soonest), str(seeds)])
+    names = [
+        TOLD.get(method, method.capitalize()) + (f", {int(frames):,} frames" if int(frames) else "")
+        for method, frames in columns
+    ]
+    headings = [
+        "Task",
+        *names,
+        "Planner's share of the simulator's",
+        "Of that with the reward",
+        "Minutes to a good episode",
+        "Seeds",
+    ]
     return markdown(headings, rows, drop_empty=True) + provenance(lines)
+
+
+TOLD = {"task_agent": "With the reward"}
+
+
+def share(ours: float | None, theirs: float | None) -> str:
+    """One mean in hundredths of another."""
+    return f"{ours / theirs:.0%}" if ours is not None and theirs else "—"
 
 
 def switching(lines: Lines) -> str:
     """One row per segment: its return after a switch and by a fresh controller, over episodes and seeds."""
     rows = []
-    for (task, frames), cell in group(lines, "task", "frames").items():
-        of = {method: [line for line in cell if line["method"] == method] for method in ("switched", "fresh")}
-        switched, fresh = (mean_and_interval(lines, "return_mean")[0] for lines in of.values())
-        share = f"{switched / fresh:.0%}" if switched is not None and fresh else "—"
+    for (task, frames), cell in group(latest(lines), "task", "frames").items():
+        of = [[line for line in cell if line["method"] == method] for method in ("switched", "fresh")]
+        said = [plus_minus(each, "return_mean") for each in of]
+        shared = share(*(mean_and_interval(each, "return_mean")[0] for each in of))
         compiled = max(line["compiled_after_first_switch"] for line in cell)
-        rows.append([short(task), f"{int(frames):,}", number(switched), number(fresh), share, str(compiled)])
+        rows.append([short(task), f"{int(frames):,}", *said, shared, str(compiled)])
     return markdown(["Segment", "Frames", "Switched", "Fresh", "Share", "Compiled after the first switch"], rows) + provenance(
         lines
     )
