@@ -25,7 +25,14 @@ METHODS = ("disagreement", "pink", "random")
 console = Console(markup=False)
 
 
-def explore(environment: tyro.conf.Positional[str], frames: int, out: Path, action_repeat: int = 2, seed: int = 0) -> None:
+def explore(
+    environment: tyro.conf.Positional[str],
+    frames: int,
+    out: Path,
+    action_repeat: int = 2,
+    seed: int = 0,
+    resume: bool = False,
+) -> None:
     """Gather episodes where an ensemble of models disagrees, and learn a model from them; no reward is looked at.
 
     Args:
@@ -34,13 +41,15 @@ def explore(environment: tyro.conf.Positional[str], frames: int, out: Path, acti
         out: the run's folder: memory/, model/ and progress.jsonl.
         action_repeat: environment steps a decision lasts.
         seed: of networks, environment and search.
+        resume: go on with the run in --out where it stopped.
     """
 
     def show(report: ExplorationProgress) -> None:
         said = f"episode {report.episode:>4}: {report.frames:>7} of {report.total} frames"
         console.print(f"{said}  new to the model {report.novelty:.3f}", highlight=False)
 
-    explore_in(mpc.make(environment, action_repeat=action_repeat), out, frames=frames, seed=seed, progress=show)
+    made = mpc.make(environment, action_repeat=action_repeat)
+    explore_in(made, out, frames=frames, seed=seed, resume=resume, progress=show)
     console.print(f"{out}: the model is in {out / 'model'}, the episodes in {out / 'memory'}", highlight=False)
 
 

@@ -27,7 +27,7 @@ from mpc.exploration import explore
 from mpc.scoring import return_under
 from planners import pytree
 from worldmodels.data import Dataset, Episode
-from worldmodels.files import beside, sole_writer
+from worldmodels.files import MANIFEST, beside, sole_writer
 
 RESULTS = results.RESULTS / "many_tasks.jsonl"
 RUNS = Path("runs/many_tasks")
@@ -123,16 +123,15 @@ def folder(body: str, seed: int, frames: int) -> Path:
 
 
 def explored(body: str, seed: int, frames: int) -> tuple[Any, Dataset]:
-    """The body's model and what it was learned from; explored now where it is not there, from the beginning if that was cut off."""
+    """The body's model and what it was learned from; explored now where it is not there, going on where that was cut off."""
     run = folder(body, seed, frames)
     run.parent.mkdir(parents=True, exist_ok=True)
     with sole_writer(beside(run, "lock"), results.ResultError):
         if not run.exists():
             aside = run.with_name(run.name + ".aside")
-            shutil.rmtree(aside, ignore_errors=True)
-            environment = environment_of(body, BODIES[body][0])
+            environment, begun = environment_of(body, BODIES[body][0]), (aside / "memory" / MANIFEST).exists()
             console.print(f"{body}, seed {seed}: {frames} frames without reward", highlight=False)
-            explore(environment, aside, frames=frames, seed=seed)
+            explore(environment, aside, frames=frames, seed=seed, resume=begun)
             aside.rename(run)
     return worldmodels.load(run / "model"), Dataset.open(run / "memory")
 

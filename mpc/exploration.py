@@ -7,7 +7,7 @@ A model's ensemble disagrees where it has seen too little (Pathak et al. 2019; p
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +26,7 @@ from planners import pytree
 from planners.errors import require_positive
 from worldmodels.data import Dataset, Episode, Episodes
 from worldmodels.diagnostics import look, trials
+from worldmodels.files import MANIFEST, located
 from worldmodels.spec import DiscreteAction, Spec
 
 CHUNK = 50  # updates in one compiled call
@@ -111,36 +112,37 @@ def explore(
     frames: int,
     seed: int = 0,
     settings: ExplorationSettings | None = None,
+    resume: bool = False,
     progress: Callable[[ExplorationProgress], None] | None = None,
 ) -> Any:
     """Gather `frames` in `environment` where the model is least sure, and return the model learned from them.
 
     FOLDER/memory holds the episodes, without costs, each appended as it ends; FOLDER/model the model, saved as it learns;
-    FOLDER/progress.jsonl the reports.
+    FOLDER/progress.jsonl the reports. `resume` goes on with the run in `folder` from these, the optimiser anew.
 
-    An episode in which the environment fails is left out, with a warning. Raises `LearningError` where `folder` holds a run already,
-    and where the environment keeps failing.
+    An episode in which the environment fails is left out, with a warning. Raises `LearningError` where `folder` holds a run already
+    (to resume: none, or one of another environment, seed or settings), and where the environment keeps failing.
     """
     settings, folder, spec = settings or ExplorationSettings(), Path(folder), environment.spec
     require_positive(frames=frames)
     if not 0 <= seed < 2**32:
         raise LearningError(f"seed={seed}: expected an integer from 0 to 2³²−1.")
-    if folder.exists() and any(folder.iterdir()):
-        raise LearningError(f"{folder} holds something already. Choose another folder.")
     longest = -(-min(settings.episode_frames, frames) // spec.action_repeat)
     if longest < settings.training.length:
         raise LearningError(
             f"episode_frames={settings.episode_frames}, frames={frames}: episodes of {longest} decisions, and the model learns from "
             f"{settings.training.length} in a row. Take more."
         )
-    state = worldmodels.start(untrained(environment, settings, seed=seed), settings.training, seed=seed)
-    known: list[Episode] = []  # as they are on disk
     fresh = 0  # decisions since the last updates
 
     def seen() -> Episodes:
         return Episodes(spec, tuple(known))
 
-    with Dataset.create(folder / "memory", spec, {"agent": "Curiosity", "seed": seed}) as memory:
+    with _memory(folder, spec, {"agent": "Curiosity", "seed": seed, "exploration": asdict(settings)}, resume) as memory:
+        known = list(memory)  # as they are on disk
+        begun = resume and located(folder / "model").exists()
+        model = worldmodels.load(folder / "model") if begun else untrained(environment, settings, seed=seed)
+        state = worldmodels.start(model, settings.training, seed=seed)
         while memory.frames < frames:
             number, seeding = len(memory), memory.frames < settings.seed_frames
             agent = PinkAgent(spec) if seeding else _agent(state.model, settings)
@@ -170,6 +172,21 @@ def explore(
             state = worldmodels.advance(state, seen(), falling, updates=updates, key=key, chunk=CHUNK)
             worldmodels.save(state.model, folder / "model")
     return state.model
+
+
+def _memory(folder: Path, spec: Spec, said: dict[str, Any], resume: bool) -> Dataset:
+    """The run's episodes, to append to: a new dataset, or that which is there, of the same spec and settings."""
+    if not resume:
+        if folder.exists() and any(folder.iterdir()):
+            raise LearningError(f"{folder} holds something already. Choose another folder, or go on with its run by --resume.")
+        return Dataset.create(folder / "memory", spec, said)
+    if not (folder / "memory" / MANIFEST).exists():
+        raise LearningError(f"{folder} holds no run to go on with. Leave out --resume to begin one.")
+    memory = Dataset.open(folder / "memory", append=True)
+    if (memory.spec, memory.settings) != (spec, json.loads(json.dumps(said))):
+        memory.close()
+        raise LearningError(f"{folder}: its run is of {memory.spec} and {memory.settings}; asked for {spec} and {said}.")
+    return memory
 
 
 def untrained(environment: Environment, settings: ExplorationSettings, *, seed: int) -> worldmodels.JEPA:

@@ -55,6 +55,65 @@ def test_a_run_holds_no_reward_and_a_model(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_run_that_was_cut_off_goes_on(tmp_path):
+    """With its own episodes and model; of another seed, of another environment and of none it is refused, and nothing changes."""
+
+    class Cut(Exception):
+        pass
+
+    def cut(report):
+        if report.episode == 2:
+            raise Cut
+
+    environment = mpc.make("Pendulum-v1", action_repeat=4)
+    with pytest.raises(Cut):
+        explore(environment, tmp_path / "run", frames=450, settings=TINY, progress=cut)
+    before = Dataset.open(tmp_path / "run/memory")
+    model = worldmodels.load(tmp_path / "run/model")
+    with pytest.raises(LearningError, match=r"asked for .*'seed': 7"):
+        explore(environment, tmp_path / "run", frames=450, settings=TINY, seed=7, resume=True)
+    with pytest.raises(LearningError, match="holds no run to go on with"):
+        explore(environment, tmp_path / "other", frames=450, settings=TINY, resume=True)
+    begun, real = [], worldmodels.start
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(worldmodels, "start", lambda model, *given, **also: begun.append(model) or real(model, *given, **also))
+        explore(environment, tmp_path / "run", frames=450, settings=TINY, resume=True)
+    after = Dataset.open(tmp_path / "run/memory")
+    assert [len(episode) for episode in after] == [38, 38, 37] and len(set(after.seeds)) == 3
+    for old, new in zip(before, after, strict=False):
+        np.testing.assert_array_equal(old.actions, new.actions)
+    for kept, gone_on in zip(jax.tree.leaves(model), jax.tree.leaves(begun[0]), strict=True):
+        np.testing.assert_array_equal(kept, gone_on)
+    lines = (tmp_path / "run/progress.jsonl").read_text().splitlines()
+    assert [json.loads(line)["episode"] for line in lines] == [1, 2, 3]
+
+
+@pytest.mark.slow
+def test_rewards_are_not_looked_at(tmp_path, monkeypatch):
+    """Rewards seven times as large change nothing; where the ensemble's disagreement is turned round, what is done changes."""
+
+    def explored(name, environment):
+        explore(environment, tmp_path / name, frames=450, settings=TINY)
+        return np.concatenate([episode.actions for episode in Dataset.open(tmp_path / name / "memory")])
+
+    made = mpc.make("Pendulum-v1", action_repeat=4)
+    plain = explored("plain", made)
+    real = type(made).step
+
+    def generous(self, action):
+        told = real(self, action)
+        return told._replace(cost=7 * told.cost)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(made), "step", generous)
+        np.testing.assert_array_equal(explored("generous", mpc.make("Pendulum-v1", action_repeat=4)), plain)
+    turned = Curiosity.running
+    monkeypatch.setattr(Curiosity, "running", lambda *given, **named: jax.tree.map(jnp.negative, turned(*given, **named)))
+    jax.clear_caches()
+    assert not np.array_equal(explored("turned", mpc.make("Pendulum-v1", action_repeat=4)), plain)
+
+
+@pytest.mark.slow
 def test_short_episodes_are_learned_from_together_and_those_that_fail_are_left_out(tmp_path, monkeypatch):
     learned = []
 

@@ -199,8 +199,6 @@ def test_tasks_are_filmed_side_by_side(small, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_model_without_reward_is_driven_to_a_task(small):
-    cut = many_tasks.RUNS / "cartpole-1-2000.aside" / "memory"
-    cut.mkdir(parents=True)  # a run that was killed: the next one begins again
     lines = many_tasks.bench_many_tasks(["cartpole"], [1], ["planner", "policy"], 2_000, 20)
     assert [line["method"] for line in lines] == ["planner", "policy"]
     _, data = many_tasks.explored("cartpole", 1, 2_000)
