@@ -12,7 +12,7 @@ from benchmarks.control import bench_control, bench_simulator
 from benchmarks.explore import bench_exploration, draw_exploration
 from benchmarks.loader import bench_loader
 from benchmarks.many_tasks import bench_many_tasks
-from benchmarks.many_tasks_plot import film_tasks, plot_tasks
+from benchmarks.many_tasks_plot import plot_tasks
 from benchmarks.maze_plot import draw_doors, draw_mazes
 from benchmarks.maze_results_plot import plot_goals, plot_horizons
 from benchmarks.model_bench_cli import (
@@ -29,6 +29,7 @@ from benchmarks.model_plots import plot_training
 from benchmarks.runtime import bench_runtime
 from benchmarks.surprise import bench_surprise
 from benchmarks.switching import bench_switching
+from benchmarks.task_films import film_switching, film_tasks
 from benchmarks.training import bench_training
 from benchmarks.video import bench_video
 
@@ -208,7 +209,11 @@ def bench_many_tasks_command(
 
 
 def bench_switching_command(
-    seeds: tuple[int, ...] = (1,), frames: int = 100_000, updates: int = 4_000, json_file: JSONFile = None
+    seeds: tuple[int, ...] = (1,),
+    frames: int = 100_000,
+    updates: int = 4_000,
+    picture: bool = False,
+    json_file: JSONFile = None,
 ) -> None:
     """One walker in one episode, told to stand, to walk and to run, into benchmarks/results/switching.jsonl.
 
@@ -216,8 +221,12 @@ def bench_switching_command(
         seeds: of the models, which are bench many-tasks's.
         frames: explored without reward.
         updates: of critic and policy in imagination, for each task.
+        picture: film one episode of the first seed's model, docs/images/switching.gif, and measure nothing.
         json_file: write the lines there too.
     """
+    if picture:
+        console.print(f"the film: {film_switching(seeds[0], frames, updates)}")
+        return
     write_lines(json_file, bench_switching(seeds, frames, updates))
 
 

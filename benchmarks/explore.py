@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tyro
 from rich.console import Console
 
@@ -16,7 +17,7 @@ from benchmarks.many_tasks import ACTION_REPEAT, BODIES, EPISODES, environment_o
 from benchmarks.many_tasks_plot import plot_visited
 from mpc.acting import play
 from mpc.evaluation import HELD_OUT
-from mpc.exploration import ExplorationProgress, ExplorationSettings, coverage, untrained
+from mpc.exploration import ExplorationProgress, ExplorationSettings, coverage, relative_error, untrained
 from mpc.exploration import explore as explore_in
 from worldmodels.data import Episode, Episodes
 
@@ -54,10 +55,11 @@ def explore(
 
 
 def bench_exploration(bodies: Sequence[str], seeds: Sequence[int], frames: int, updates: int) -> list[dict[str, Any]]:
-    """Coverage by disagreement, by white and by pink noise at equal frames and resets, and how well one plans after it.
+    """Coverage by disagreement, by white and by pink noise at equal frames and resets, how new it stays, and how well one plans after it.
 
     One grid over all three for each body and seed. Plans are for the task in whose environment the body explored, through models that
-    learn from each method's data alone, all alike; `updates` are of critic and policy.
+    learn from each method's data alone, all alike; `updates` are of critic and policy. What is done in the second half is the newer,
+    the worse a model of the first half foresees it.
     """
     lines = []
     for body in results.choose("body", bodies, BODIES):
@@ -71,9 +73,13 @@ def bench_exploration(bodies: Sequence[str], seeds: Sequence[int], frames: int, 
             groups = visited(environment, body, seed, frames)
             shares = coverage(groups, environment.spec)
             for method, cell in wanted.items():
-                episodes = Episodes(environment.spec, tuple(groups[method]))
-                planned = _planned(folder(body, seed, frames) / "compared" / method, environment, body, episodes, updates, seed)
-                lines.append(results.write_line(RESULTS, {**cell, "coverage": round(shares[method], 4), **planned}))
+                episodes, run = groups[method], _compared(body, seed, frames, method)
+                planned = _planned(run, environment, body, episodes, updates, seed)
+                measured = {
+                    "coverage": round(shares[method], 4),
+                    "novelty": round(float(np.mean(news(run, environment, episodes, seed))), 4),
+                }
+                lines.append(results.write_line(RESULTS, {**cell, **measured, **planned}))
                 said = f"{task}, {method}, seed {seed}: coverage {shares[method]:.3f}, return {planned['return_mean']:.1f}"
                 console.print(said, highlight=False)
     return lines
@@ -84,7 +90,14 @@ def _cell(task: str, method: str, seed: int, frames: int, updates: int) -> dict[
     return {"benchmark": "exploration", "task": task, "method": method, "settings": settings, "seed": seed, "frames": frames}
 
 
-def _planned(run: Path, environment: mpc.Environment, body: str, episodes: Episodes, updates: int, seed: int) -> dict[str, Any]:
+def _compared(body: str, seed: int, frames: int, method: str) -> Path:
+    """Where the models of a method's data are kept."""
+    return folder(body, seed, frames) / "compared" / method
+
+
+def _planned(
+    run: Path, environment: mpc.Environment, body: str, episodes: Sequence[Episode], updates: int, seed: int
+) -> dict[str, Any]:
     """What the planner returns through a model of `episodes`, and the minutes of learning, imagining and acting; kept in `run`."""
     began, cost = time.process_time(), f"{body}.{BODIES[body][0]}"
     agents, _ = imagined(run, _learned(run, environment, episodes, seed), episodes, cost, updates, seed)
@@ -92,13 +105,21 @@ def _planned(run: Path, environment: mpc.Environment, body: str, episodes: Episo
     return {**result.summary(), "minutes": round((time.process_time() - began) / 60, 2)}
 
 
-def _learned(run: Path, environment: mpc.Environment, episodes: Episodes, seed: int) -> Any:
+def news(run: Path, environment: mpc.Environment, episodes: Sequence[Episode], seed: int) -> np.ndarray:
+    """The relative error, one step ahead on each episode of the second half, of a model of the first half."""
+    half = len(episodes) // 2
+    model = _learned(run / "half", environment, episodes[:half], seed)
+    return np.array([relative_error(model, episode) for episode in episodes[half:]])
+
+
+def _learned(run: Path, environment: mpc.Environment, episodes: Sequence[Episode], seed: int) -> Any:
     """What exploring would have learned from `episodes`, with as many updates, from the beginning; kept in `run`."""
     kept, settings = run / "model", ExplorationSettings()
     if not kept.exists():
-        count = round((settings.updates + settings.closing) * sum(len(episode) for episode in episodes))
+        seen = Episodes(environment.spec, tuple(episodes))
+        count = round((settings.updates + settings.closing) * seen.decisions)
         falling = replace(settings.training, final_rate=0.1)
-        model = worldmodels.train(untrained(environment, settings, seed=seed), episodes, falling, updates=count, seed=seed)
+        model = worldmodels.train(untrained(environment, settings, seed=seed), seen, falling, updates=count, seed=seed)
         worldmodels.save(model, kept)
     return worldmodels.load(kept)
 
@@ -111,11 +132,16 @@ def visited(environment: mpc.Environment, body: str, seed: int, frames: int) -> 
 
 
 def draw_exploration(bodies: Sequence[str], seed: int, frames: int) -> Path:
-    """The picture of what the runs of `seed` visited, beside noise."""
+    """The picture of what the runs of `seed` visited, beside noise, and how new it stayed."""
     shown = {}
     for body in results.choose("body", bodies, BODIES):
         environment = environment_of(body, BODIES[body][0])
-        shown[body] = environment.spec, visited(environment, body, seed, frames), folder(body, seed, frames) / "progress.jsonl"
+        groups = visited(environment, body, seed, frames)
+        new = {
+            method: news(_compared(body, seed, frames, method), environment, episodes, seed)
+            for method, episodes in groups.items()
+        }
+        shown[body] = environment.spec, groups, new
     return plot_visited(shown)
 
 

@@ -189,12 +189,12 @@ def switching(lines: Lines) -> str:
 
 
 def exploration(lines: Lines) -> str:
-    """Two rows per task and frames: the share of states that each way of acting visited, and what one returns by the model of each."""
+    """Rows per task and frames: the share of states that each way of acting visited, how new that stayed, what one returns by the model of each."""
     methods = ("disagreement", "pink", "random")
     rows = []
     for (task, frames), cell in group(latest(lines), "task", "frames").items():
         seeds = str(len({line["seed"] for line in cell}))
-        for measure, metric in (("coverage", "coverage"), ("return", "return_mean")):
+        for measure, metric in (("coverage", "coverage"), ("new to the model", "novelty"), ("return", "return_mean")):
             each = [plus_minus([line for line in cell if line["method"] == method], metric) for method in methods]
             rows.append([short(task), f"{int(frames):,}", measure, *each, seeds])
     return markdown(["Task", "Frames", "", "Disagreement", "Pink noise", "White noise", "Seeds"], rows) + provenance(lines)

@@ -31,13 +31,19 @@ def bench_switching(seeds: Sequence[int], frames: int, updates: int) -> list[dic
     return [line for seed in seeds for line in _measured(seed, frames, updates)]
 
 
-def _measured(seed: int, frames: int, updates: int) -> Iterator[dict[str, Any]]:
+def configured(seed: int, frames: int, updates: int) -> mpc.Configurator:
+    """The seed's model with a critic and a policy for each segment's task."""
     model, dataset = explored(BODY, seed, frames)
     tasks = {name: mpc.Task({f"{BODY}.{name}": 1.0}, planner=PLANNER, discount=DISCOUNT) for name in SEGMENTS}
-    body, began = mpc.Configurator(model, costs=None, **tasks), time.process_time()
+    body = mpc.Configurator(model, costs=None, **tasks)
     for name in SEGMENTS:
         critic, policy, _ = solution(folder(BODY, seed, frames), model, dataset, f"{BODY}.{name}", updates, seed)
         body.solve(name, critic, policy)
+    return body
+
+
+def _measured(seed: int, frames: int, updates: int) -> Iterator[dict[str, Any]]:
+    began, body = time.process_time(), configured(seed, frames, updates)
     environment = environment_of(BODY, SEGMENTS[0])
     played = [_episode(body, environment, HELD_OUT + episode) for episode in range(EPISODES)]
     returns = {method: np.array([[paid[method] for paid in each] for each, _ in played]) for method in ("switched", "fresh")}
@@ -66,17 +72,25 @@ def _measured(seed: int, frames: int, updates: int) -> Iterator[dict[str, Any]]:
             )
 
 
-def _episode(body: mpc.Configurator, environment: mpc.Environment, seed: int) -> tuple[list[dict[str, float]], int]:
-    """What each segment returned, switched to and fresh, and how many programs compiled after the first switch."""
-    observation, sent, compiled, segments = environment.reset(seed), [], 0, []
+def acted(body: mpc.Configurator, environment: mpc.Environment, seed: int) -> tuple[list[np.ndarray], list[Any]]:
+    """One episode: its actions, and of each segment its name, the agent, what was observed, and what compiled meanwhile."""
+    observation, sent, segments = environment.reset(seed), [], []
     state: Any = None
     for index, name in enumerate(SEGMENTS):
-        before = list(sent)
         with _compilations() as seen:
             agent, state = body.switch(name, state) if index else (body.agent(name), body.agent(name).reset(observation))
             state, shown = _segment(environment, agent, state, observation, seed, sent)
-        compiled += len(seen) if index > 1 else 0
+        segments.append((name, agent, shown, seen))
         observation = shown[-1]
+    return sent, segments
+
+
+def _episode(body: mpc.Configurator, environment: mpc.Environment, seed: int) -> tuple[list[dict[str, float]], int]:
+    """What each segment returned, switched to and fresh, and how many programs compiled after the first switch."""
+    sent, segments = acted(body, environment, seed)
+    returns = []
+    for index, (name, agent, shown, _) in enumerate(segments):
+        before, taken = sent[: index * DECISIONS], sent[index * DECISIONS : (index + 1) * DECISIONS]
         again = environment.copy()
         start = again.reset(seed)
         for action in before:
@@ -84,9 +98,8 @@ def _episode(body: mpc.Configurator, environment: mpc.Environment, seed: int) ->
         other = list(before)
         _, alone = _segment(again, agent, agent.reset(start), start, seed, other)
         again.close()
-        switched, fresh = _returned(name, shown, sent[len(before) :]), _returned(name, alone, other[len(before) :])
-        segments.append({"switched": switched, "fresh": fresh})
-    return segments, compiled
+        returns.append({"switched": _returned(name, shown, taken), "fresh": _returned(name, alone, other[len(before) :])})
+    return returns, sum(len(seen) for *_, seen in segments[2:])
 
 
 def _segment(

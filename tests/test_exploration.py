@@ -213,6 +213,8 @@ def test_the_benchmark_compares_at_equal_frames_and_resets(tmp_path, monkeypatch
     assert [line["method"] for line in lines] == ["disagreement", "pink", "random"]
     coverages = {line["method"]: line["coverage"] for line in lines}
     assert coverages["disagreement"] == coverages["random"] < coverages["pink"]  # the same white noise; pink goes further
+    new = {line["method"]: line["novelty"] for line in lines}
+    assert new["disagreement"] == new["random"] > 0 and new["pink"] != new["random"]
     returns = {line["method"]: line["return_mean"] for line in lines}
     assert returns["disagreement"] == pytest.approx(returns["random"]) and returns["pink"] != returns["random"]
     assert bench.bench_exploration(["cartpole"], [1], 600, 10) == []

@@ -1,7 +1,5 @@
 """`sailplan bench many-tasks`: cells by name, left out where they are there, and measured whole at a tiny size."""
 
-import json
-
 import jax
 import numpy as np
 import pytest
@@ -10,7 +8,7 @@ from PIL import Image
 import mpc
 import planners
 import worldmodels
-from benchmarks import many_tasks, many_tasks_plot, model_tables, results, switching
+from benchmarks import many_tasks, many_tasks_plot, model_tables, results, switching, task_films
 
 TINY = planners.ICEM(horizon=3, samples=8, iterations=1, elites=4, keep=2)
 
@@ -29,7 +27,7 @@ def test_unknown_names_are_refused_before_anything_runs(small):
     with pytest.raises(results.ResultError, match="method magic is not known"):
         many_tasks.bench_many_tasks([], [1], ["magic"], 1_000, 1)
     with pytest.raises(results.ResultError, match="body dog is not known"):
-        many_tasks_plot.film_tasks(["dog"], 1, 1_000, 1)
+        task_films.film_tasks(["dog"], 1, 1_000, 1)
     assert not many_tasks.RESULTS.exists()
 
 
@@ -162,9 +160,8 @@ def test_pictures_are_drawn_of_returns_and_of_what_was_visited(tmp_path):
     environment = mpc.make("dm_control/cartpole-swingup-v0", action_repeat=8)
     agent = mpc.RandomAgent(environment.spec)
     groups = {name: list(mpc.collect(environment, frames=200, agent=agent, seed=seed)) for seed, name in enumerate("ab")}
-    reports = [{"frames": 100 * n, "novelty": None if n < 2 else 1 / n} for n in range(4)]
-    (tmp_path / "progress.jsonl").write_text("\n".join(map(json.dumps, reports)))
-    drawn = many_tasks_plot.plot_visited({"cartpole": (environment.spec, groups, tmp_path / "progress.jsonl")}, tmp_path)
+    new = {name: np.array([0.2, 0.1]) for name in groups}
+    drawn = many_tasks_plot.plot_visited({"cartpole": (environment.spec, groups, new)}, tmp_path)
     assert "cartpole, b" in drawn.read_text() and not list(tmp_path.glob("*.aside"))
 
 
@@ -186,14 +183,14 @@ def test_tasks_are_filmed_side_by_side(small, tmp_path, monkeypatch):
     if mpc.rendering_backend() is None:
         pytest.skip("no rendering backend")
     monkeypatch.setitem(many_tasks.BODIES, "cartpole", ("swingup", ("balance", "swingup")))
-    monkeypatch.setattr(many_tasks_plot, "SECONDS", 1.0)
+    monkeypatch.setattr(task_films, "SECONDS", 1.0)
     monkeypatch.setattr(many_tasks, "PLANNER", TINY)
     environment = mpc.make("dm_control/cartpole-swingup-v0", action_repeat=8)
     data = mpc.collect(environment, frames=200, agent=mpc.RandomAgent(environment.spec))
     model = worldmodels.JEPA(environment.spec, latent=8, hidden=16, members=2)
     monkeypatch.setattr(many_tasks, "explored", lambda *_: (model, data))
-    film = Image.open(many_tasks_plot.film_tasks(["cartpole"], 1, 200, 5, tmp_path / "film.gif"))
-    assert film.size == (2 * many_tasks_plot.SIZE[0], many_tasks_plot.SIZE[1])
+    film = Image.open(task_films.film_tasks(["cartpole"], 1, 200, 5, tmp_path / "film.gif"))
+    assert film.size == (2 * task_films.SIZE[0], task_films.SIZE[1])
     assert getattr(film, "n_frames", 1) > 3
 
 
@@ -222,5 +219,11 @@ def test_one_walker_switches_between_tasks_and_nothing_compiles(small, tmp_path,
     ]
     assert all(line["compiled_after_first_switch"] == 0 for line in lines)
     assert lines[0]["return_mean"] == lines[3]["return_mean"]  # before the first switch they are the same
+    with switching._compilations() as seen:  # which counts what compiles
+        jax.jit(lambda x: x + 17)(1.0)
+    assert seen
+    if mpc.rendering_backend() is not None:
+        film = Image.open(task_films.film_switching(1, 200, 5, tmp_path / "film.gif"))
+        assert getattr(film, "n_frames", 1) > 3
     assert "| walker-stand | 200 |" in (table := model_tables.switching(lines))
     assert "| 100% | 0 |" in table
