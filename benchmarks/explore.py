@@ -13,7 +13,7 @@ from rich.console import Console
 import mpc
 import worldmodels
 from benchmarks import results
-from benchmarks.many_tasks import ACTION_REPEAT, BODIES, EPISODES, environment_of, explored, folder, imagined
+from benchmarks.many_tasks import ACTION_REPEAT, BODIES, EPISODES, environment_of, exploration, explored, folder, imagined
 from benchmarks.many_tasks_plot import plot_visited
 from mpc.acting import play
 from mpc.evaluation import HELD_OUT
@@ -86,7 +86,7 @@ def bench_exploration(bodies: Sequence[str], seeds: Sequence[int], frames: int, 
 
 
 def _cell(task: str, method: str, seed: int, frames: int, updates: int) -> dict[str, Any]:
-    settings = {"action_repeat": ACTION_REPEAT, "episode_frames": ExplorationSettings().episode_frames, "updates": updates}
+    settings = {"action_repeat": ACTION_REPEAT, "exploration": exploration(), "updates": updates}
     return {"benchmark": "exploration", "task": task, "method": method, "settings": settings, "seed": seed, "frames": frames}
 
 

@@ -23,7 +23,7 @@ from benchmarks import results
 from benchmarks.control import RESULTS as CONTROL
 from mpc.critic import FutureCost
 from mpc.evaluation import HELD_OUT
-from mpc.exploration import explore
+from mpc.exploration import ExplorationSettings, explore
 from mpc.scoring import return_under
 from planners import pytree
 from worldmodels.data import Dataset, Episode
@@ -94,6 +94,11 @@ def name_of(body: str, task: str) -> str:
     return f"{body}.{task}" if f"{body}.{task}" in UNREWARDED else f"dm_control/{body}-{task}-v0"
 
 
+def exploration() -> dict[str, Any]:
+    """What lines say of how a model explored."""
+    return {name: value for name, value in asdict(ExplorationSettings()).items() if name != "training"} | {"direct": True}
+
+
 def imagination(updates: int) -> mpc.ImaginationSettings:
     """How the critic and the policy of a task are learned."""
     return mpc.ImaginationSettings(updates=updates, discount=DISCOUNT)
@@ -101,7 +106,7 @@ def imagination(updates: int) -> mpc.ImaginationSettings:
 
 def cell(body: str, task: str, method: str, seed: int, frames: int, updates: int) -> dict[str, Any]:
     """What a line is known by; random's knows neither seed, frames nor imagination."""
-    learned = {} if method in ("random", "task_agent") else {"imagination": asdict(imagination(updates))}
+    learned = {"exploration": exploration(), "imagination": asdict(imagination(updates))}
     searches: dict[str, dict[str, Any]] = {
         "simulator": {"samples": CEILING.samples, "critic_frames": frames},
         "planner": {"samples": PLANNER.samples, "proposals": PLANNER.proposals, "spread": PLANNER.spread},
@@ -111,7 +116,11 @@ def cell(body: str, task: str, method: str, seed: int, frames: int, updates: int
         "body": body,
         "task": name_of(body, task),
         "method": method,
-        "settings": {"action_repeat": ACTION_REPEAT, **learned, **searches.get(method, {})},
+        "settings": {
+            "action_repeat": ACTION_REPEAT,
+            **({} if method in ("random", "task_agent") else learned),
+            **searches.get(method, {}),
+        },
         "seed": 0 if method == "random" else seed,
         "frames": 0 if method in ("random", "simulator") else frames,
     }

@@ -16,7 +16,17 @@ import numpy as np
 
 import mpc
 from benchmarks import results
-from benchmarks.many_tasks import ACTION_REPEAT, DISCOUNT, PLANNER, environment_of, explored, folder, imagination, solution
+from benchmarks.many_tasks import (
+    ACTION_REPEAT,
+    DISCOUNT,
+    PLANNER,
+    environment_of,
+    exploration,
+    explored,
+    folder,
+    imagination,
+    solution,
+)
 from mpc.agent import Observation
 from mpc.evaluation import HELD_OUT
 
@@ -57,6 +67,7 @@ def _measured(seed: int, frames: int, updates: int) -> Iterator[dict[str, Any]]:
                     "method": method,
                     "settings": {
                         "action_repeat": ACTION_REPEAT,
+                        "exploration": exploration(),
                         "imagination": asdict(imagination(updates)),
                         "decisions": DECISIONS,
                         "segment": index,

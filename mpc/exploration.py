@@ -54,7 +54,7 @@ class ExplorationSettings:
       updates: of the model per decision.
       closing: updates per decision with a falling step size, once all frames are gathered.
       members: of the ensemble.
-      latent, hidden: sizes of the model.
+      latent, hidden: sizes of the model: components of a latent behind the numbers that are seen, width of networks.
       horizon, samples, iterations: of the planner.
       noise: standard deviation of what is added to planned actions, normalised.
     """
@@ -64,7 +64,7 @@ class ExplorationSettings:
     updates: float = 1.0
     closing: float = 0.5
     members: int = 5
-    latent: int = 64
+    latent: int = 40
     hidden: int = 128
     horizon: int = 10
     samples: int = 96
@@ -191,8 +191,10 @@ def _memory(folder: Path, spec: Spec, said: dict[str, Any], resume: bool) -> Dat
 
 def untrained(environment: Environment, settings: ExplorationSettings, *, seed: int) -> worldmodels.JEPA:
     """The ensemble that exploring begins with."""
-    sizes = {"latent": settings.latent, "hidden": settings.hidden, "members": settings.members}
-    return worldmodels.JEPA(environment.spec, seed=seed, periodic=environment.angles(), **sizes)
+    angles = environment.angles()
+    latent = environment.spec.size + 2 * len(angles) + settings.latent
+    sizes = {"latent": latent, "hidden": settings.hidden, "members": settings.members}
+    return worldmodels.JEPA(environment.spec, seed=seed, periodic=angles, direct=True, **sizes)
 
 
 def relative_error(model: Any, episode: Episode) -> float:

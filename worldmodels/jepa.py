@@ -39,6 +39,8 @@ class JEPASettings:
       hidden: width of the two hidden layers of encoder and predictor.
       head: width of the hidden layer of the readout and cost heads.
       expander: output size of the expander the regulariser looks through.
+      direct: whether latents begin with the numbers that are seen, each in its deviations, to be predicted like the rest and read out as
+        they are. Nothing of them is lost then, what does not matter least of all; prediction alone keeps what is easy to foresee.
       norm: what latents are normalised by: none, layer or simplex (`worldmodels.norms`).
       predictor: residual, gated or transformer (`worldmodels.predictors`).
       memory: none, stack or recurrent (`worldmodels.encoders`), for worlds that one observation does not show whole.
@@ -56,6 +58,7 @@ class JEPASettings:
     hidden: int = 128
     head: int = 128
     expander: int = 128
+    direct: bool = False
     norm: str = "none"
     predictor: str = "residual"
     memory: str = "none"
@@ -79,6 +82,11 @@ class JEPASettings:
         for name, known in choices:
             if getattr(self, name) not in known:
                 raise SpecError(f"JEPA setting {name}={getattr(self, name)!r}: expected one of {', '.join(sorted(known))}.")
+        if self.direct and (self.norm != "none" or self.memory != "none"):
+            raise SpecError(
+                f"JEPA setting direct=True with norm={self.norm!r}, memory={self.memory!r}: expected none of both, "
+                "since latents begin with what is seen at one moment, as it is."
+            )
         if self.actions != "given" and self.noise == "none":
             raise SpecError(
                 f"JEPA setting actions={self.actions!r} with noise='none': expected a noise that stands for actions."
@@ -94,6 +102,16 @@ class Remembered(NamedTuple):
 
     state: Float[Array, "*B D"]
     memory: PyTree
+
+
+class First(nnx.Module):
+    """The first components as they are."""
+
+    def __init__(self, size: int):
+        self.size = size
+
+    def __call__(self, x: Float[Array, "*B D"]) -> Float[Array, "*B N"]:
+        return x[..., : self.size]
 
 
 class JEPA(Uncertain, nnx.Module):
@@ -123,13 +141,18 @@ class JEPA(Uncertain, nnx.Module):
         remembers = s.memory != "none"
         self.memory = MEMORIES[s.memory](seen, actions, s.hidden, s.history, rngs=rngs) if remembers else None
         looked_at = seen if self.memory is None else self.memory.size
-        self.encoder = MLP(looked_at, (s.hidden, s.hidden), s.latent, rngs=rngs)
+        if self.numbers >= s.latent:
+            raise SpecError(
+                f"JEPA setting latent={s.latent} with direct=True: expected more than the {self.numbers} numbers that are seen."
+            )
+        self.encoder = MLP(looked_at, (s.hidden, s.hidden), s.latent - self.numbers, rngs=rngs)
         scale = 0.1 if self.residual else 1.0
         inputs = s.noise_size if s.actions != "given" else actions + (s.noise_size if s.noise != "none" else 0)
         members = [PREDICTORS[s.predictor](s.latent, inputs, s.hidden, output_scale=scale, rngs=rngs) for _ in range(s.members)]
         self.predictor = members[0] if s.members == 1 else stacked(members)
         self.expander = MLP(s.latent, (s.expander,), s.expander, rngs=rngs)
-        self.readout_head = MLP(s.latent, (s.head,), max(spec.size, 1), rngs=rngs)  # of a model of images alone it says nothing
+        says = max(spec.size, 1)  # of a model of images alone it says nothing
+        self.readout_head = First(says) if s.direct else MLP(s.latent, (s.head,), says, rngs=rngs)
         self.cost_head = MLP(s.latent + actions, (s.head,), 1, output_scale=0.1, rngs=rngs)
         translated = s.actions == "translated"
         self.translator = MLP(s.latent + actions, (s.head,), s.noise_size, rngs=rngs) if translated else None
@@ -141,6 +164,11 @@ class JEPA(Uncertain, nnx.Module):
         """Places in the flattened observation that are seen with their sine and cosine."""
         periodic = self.settings.periodic
         return tuple(range(self.spec.size if periodic else 0)) if isinstance(periodic, bool) else periodic
+
+    @property
+    def numbers(self) -> int:
+        """Components that latents begin with which are seen as they are."""
+        return self.spec.size + 2 * len(self.turning) if self.settings.direct else 0
 
     @property
     def action_size(self) -> int:
@@ -239,7 +267,8 @@ class JEPA(Uncertain, nnx.Module):
         return jnp.concatenate([self.normaliser(flat), jnp.sin(turning), jnp.cos(turning)], -1)
 
     def _encoded(self, looked_at: Float[Array, "*B R"]) -> Float[Array, "*B D"]:
-        return NORMS[self.settings.norm](self.encoder(looked_at))
+        encoded = NORMS[self.settings.norm](self.encoder(looked_at))
+        return jnp.concatenate([looked_at[..., : self.numbers], encoded], -1)
 
     def _remembered(self, memory: PyTree) -> Remembered:
         assert self.memory is not None
