@@ -16,6 +16,8 @@ MODELS: dict[str, Callable[[], Any]] = {
         tiny.SPEC, norm="layer", predictor="gated", memory="stack", history=3, **SIZES
     ),
     "recurrent-discrete": lambda: worldmodels.JEPA(tiny.DISCRETE, memory="recurrent", **SIZES),
+    "direct": lambda: worldmodels.JEPA(tiny.SPEC, direct=True, periodic=(0,), **SIZES),
+    "direct-both": lambda: worldmodels.JEPA(tiny.BOTH, direct=True, **SIZES),
     "pictures": lambda: worldmodels.JEPA(tiny.PICTURES, **SIZES),
     "quantised-ensemble": lambda: worldmodels.JEPA(tiny.SPEC, noise="quantised", noise_size=3, members=2, **SIZES),
     "sparse": lambda: worldmodels.JEPA(tiny.SPEC, noise="sparse", **SIZES),

@@ -231,3 +231,21 @@ def test_a_periodic_model_sees_an_angle_the_same_each_turn_beside_its_size():
     for wrong in ((size,), (0.5,), ("position",)):
         with pytest.raises(worldmodels.SpecError, match="places in the flattened observation"):
             worldmodels.JEPA(tiny.SPEC, periodic=wrong, **SMALL)
+
+
+def test_a_direct_model_reads_out_what_it_saw_and_is_told_apart_by_what_cannot_be_direct():
+    model = worldmodels.JEPA(tiny.SPEC, direct=True, periodic=(0,), **SMALL)
+    model.normaliser.fit(np.random.default_rng(0).normal(3.0, 2.0, (50, tiny.SPEC.size)))
+    observation = tiny.observation(0.7, -0.4)
+    read = model.readout(model.start(observation))
+    for name, value in observation.items():
+        np.testing.assert_allclose(read[name], value, rtol=1e-5)
+    assert model.numbers == tiny.SPEC.size + 2 and model.start(observation).shape == (SMALL["latent"],)
+    for wrong in ({"norm": "layer"}, {"memory": "stack"}):
+        with pytest.raises(worldmodels.SpecError, match="direct=True with norm="):
+            worldmodels.JEPA(tiny.SPEC, direct=True, **SMALL, **wrong)
+    with pytest.raises(
+        worldmodels.SpecError,
+        match=f"latent={tiny.SPEC.size} with direct=True: expected more than the {tiny.SPEC.size} numbers",
+    ):
+        worldmodels.JEPA(tiny.SPEC, direct=True, **{**SMALL, "latent": tiny.SPEC.size})

@@ -107,13 +107,16 @@ def test_every_weight_learns_and_what_only_reads_latents_does_not_shape_them(mod
     seeing = {name for name, there in (("eyes", model.eyes), ("translator", model.translator is not None)) if there}
     seeing |= {"memory"} if model.settings.memory == "recurrent" else set()
     assert shapers == {"encoder", "predictor", *seeing}
+    reads = (
+        model.spec.size and not model.settings.direct
+    )  # of images alone nothing is read out, and what is seen as it is, as it is
     assert reached(terms["prediction"]) == shapers
     assert reached(shaping) == {*shapers, "cost_head"}
     for name in READERS.keys() & terms.keys():
-        assert reached(terms[name]) == ({READERS[name]} if name != "readout" or model.spec.size else set())
+        assert reached(terms[name]) == ({READERS[name]} if name != "readout" or reads else set())
     assert ("prior" in terms) == (model.settings.noise == "quantised")
 
-    learning = {name for name in total if name != "readout_head" or model.spec.size}  # of images alone nothing is read out
+    learning = {name for name in total if name != "readout_head" or reads}
     assert all(np.any(leaf) for name in learning for leaf in jax.tree.leaves(total[name]))
     if model.settings.members > 1:
         assert all(np.any(member) for leaf in jax.tree.leaves(total["predictor"]) for member in leaf)
