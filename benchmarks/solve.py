@@ -154,7 +154,7 @@ def rehearse(
     """Trace the decisions that follow imagination, with a critic and a policy that know nothing: what cannot work is told before it."""
     model, price = body.model, body.cost("task")
     size = jax.eval_shape(lambda seen: model.features(model.start(seen)), observation).shape[-1]
-    critic, policy = (kind(size, model.spec, hidden=settings.hidden) for kind in (mpc.Critic, mpc.Policy))
+    critic, policy = mpc.Critic(size, model.spec, hidden=settings.hidden), mpc.Policy(size, model.spec, hidden=settings.hidden)
     body.solve("task", critic, policy)
     for agent in (alone, body.agent("task")):
         jax.eval_shape(partial(agent.act, agent.reset(observation), observation), key=jax.random.key(0))
