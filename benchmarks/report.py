@@ -13,8 +13,21 @@ from benchmarks.table_text import describe, interval_text, measured, number
 from benchmarks.tables import METHOD_NAMES
 from worldmodels.files import write_aside
 
-ROW_COLOURS = {"random": "grid", "simulator": "ink", "policy": "green", "gradient": "orange", "cem": "blue"}
+ROW_COLOURS = {
+    "random": "grid",
+    "simulator": "ink",
+    "policy": "green",
+    "gradient": "orange",
+    "cem": "blue",
+    "critic": "orange",
+    "planner": "blue",
+}
 """Word in a row's name -> its colour throughout the page; the first that fits."""
+
+DEMO_ROWS = (
+    "Random actions are the floor. iCEM on the true simulator is the ceiling: the planner with a perfect model. Between them "
+    "stand the planners on the learned model, and the policy, which answers at once what the planner had to work out."
+)
 
 NOT_LEARNED = ("random", "simulator")
 
@@ -88,8 +101,8 @@ def headline(summary: dict) -> str:
     return page.header("Sailplan · model-predictive control over a learned world model", str(summary["task"]), opening) + rest
 
 
-def results(rows: Sequence[dict]) -> str:
-    """The rows as a table, with bars of return and latency."""
+def results(rows: Sequence[dict], text: str = DEMO_ROWS) -> str:
+    """The rows as a table, with bars of return and latency; `text` says what they are."""
     if not rows:
         return page.section("Results", missing("Nothing was evaluated: `summary.json` holds no rows."))
     lines = []
@@ -107,10 +120,6 @@ def results(rows: Sequence[dict]) -> str:
         Panel(bar_panel(names, latency, Axis("one decision, ms", True), texts=[f"{number(ms)} ms" for ms in latency], colours=colours),
               "Time of one decision.", "Median on this machine, in powers of ten; lower is better."),
     ]  # fmt: skip
-    text = (
-        "Random actions are the floor. iCEM on the true simulator is the ceiling: the planner with a perfect model. Between them "
-        "stand the planners on the learned model, and the policy, which answers at once what the planner had to work out."
-    )
     headings = ("", "Return, mean ±\N{NO-BREAK SPACE}95\N{NO-BREAK SPACE}%", "Episodes", "Decision p50, ms", "Decision p99, ms")
     return page.section("Results", paragraph(text), page.table(headings, lines), page.figures(panels))
 

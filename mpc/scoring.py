@@ -5,14 +5,18 @@ from typing import Any
 import jax
 import numpy as np
 
-from mpc.costs import OnModel, TaskCost
+from mpc.costs import OnModel, TaskCost, no_action
+from mpc.errors import CostError
 from planners import pytree
 from worldmodels.data.episode import Episode
 
 
 @pytree
 class Observed:
-    """A world as it is seen: its latents are observations, its readouts the observations themselves."""
+    """A world as it is seen: its latents are observations, its readouts the observations themselves.
+
+    What a cost asks of the model itself (features, disagreement, the learned cost), that says of each observation alone.
+    """
 
     model: Any
 
@@ -25,6 +29,12 @@ class Observed:
 
     def features(self, latent):
         return self.model.features(self.model.start(latent))
+
+    def disagreement(self, latent, action):
+        return self.model.disagreement(self.model.start(latent), action)
+
+    def cost(self, latent, action):
+        return self.model.cost(self.model.start(latent), action)
 
     def readout(self, latent):
         return latent
@@ -39,8 +49,15 @@ def _costs(world: Observed, cost: TaskCost, observations: Any, actions: Any) -> 
 def return_under(cost: TaskCost, model: Any, episode: Episode) -> float:
     """Minus the cost of what each action led to, summed over the frames of the episode, so that it compares with a reward's return.
 
-    The states between the decisions of an action repeat are not observed: the one at its end counts for all of them.
+    The states between the decisions of an action repeat are not observed: the one at its end counts for all of them. A cost's `step`
+    counts from now, so that each decision is charged as at step 0. `previous_action` is what was sent before each action, as
+    `RememberingAction` reads it out. Raises `CostError` for a cost that reads what was not observed.
     """
-    seen = {name: value[1:] for name, value in episode.observations.items()}
-    actions = np.asarray(model.spec.action.normalise(episode.actions))
-    return -float(np.sum(_costs(Observed(model), cost, seen, actions))) * model.spec.action_repeat
+    space, first = model.spec.action, np.asarray(no_action(model))[None]
+    sent = np.concatenate([space.denormalise(first), episode.actions[:-1]])
+    seen = {"previous_action": sent} | {name: value[1:] for name, value in episode.observations.items()}
+    try:
+        paid = _costs(Observed(model), cost, seen, np.asarray(space.normalise(episode.actions)))
+    except KeyError as error:
+        raise CostError(f"the cost reads {error}, which was not observed: there are {sorted(seen)}.") from error
+    return -float(np.sum(paid)) * model.spec.action_repeat

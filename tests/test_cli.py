@@ -53,6 +53,8 @@ def test_planners_are_known_by_their_names():
         (("train", "nowhere", "--out", "afile/x"), "is a file"),
         (("collect", "Pendulum-v1", "--frames", "10", "--out", "afile/x"), "is a file"),
         (("collect", "Pendulum-v1", "--frames", "10", "--out", "x", "--seed", "-1"), "seed=-1: expected at least 0"),
+        (("solve", "nowhere", "--cost", "walker.run", "--out", "x"), "nowhere: there is no such folder"),
+        (("solve", "nowhere", "nodata", "--cost", "walker.run", "--out", "x"), "nowhere: there is no such folder"),
         (("diagnose", "nowhere", "nowhere", "--out", "afile"), "is a file"),
         (("diagnose", "nowhere", "nowhere", "--out", "x", "--moments", "0"), "moments=0: expected at least 1"),
         (("diagnose", "nowhere", "nowhere", "--out", "x", "--plans", "-1"), "plans=-1: expected at least 1"),

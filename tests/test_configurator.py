@@ -328,18 +328,6 @@ def test_what_no_task_can_be_set_up_on_is_refused():
             mpc.Configurator(wrong, rest=task(cost={"effort": 1.0}))
 
 
-def test_the_return_of_an_episode_under_another_cost_is_what_was_seen():
-    from mpc.scoring import return_under
-
-    episode = tiny.episodes(count=1).episodes[0]
-    wanted = -2 * float(np.square(episode.observations["position"][1:, 0]).sum())  # two frames a decision
-    given = return_under(mpc.cost(lambda readout, action, step: readout["position"][0] ** 2), true_model(), episode)
-    np.testing.assert_allclose(given, wanted, rtol=1e-5)
-    goal = return_under(mpc.goal(tiny.observation(0.0, 0.0), action_weight=0.0), true_model(), episode)
-    seen = np.square(episode.observations["position"][1:, 0]) + np.square(episode.observations["velocity"][1:, 0])
-    np.testing.assert_allclose(goal, -float(seen.sum()), rtol=1e-5)
-
-
 def test_a_critic_comes_back_bit_for_bit_and_what_is_none_is_refused(tmp_path):
     critic, _ = solution()
     mpc.save_critic(critic, tmp_path / "critic")
