@@ -17,6 +17,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, PyTree
 
 from mpc.errors import CostError, MPCError
+from mpc.readouts import Readouts
 from planners import pytree, static
 from worldmodels.errors import WorldModelError
 from worldmodels.simulator import Simulator
@@ -45,7 +46,7 @@ class FunctionTaskCost:
 
     def running(self, model, latent, action, step):
         action = model.spec.action.denormalise(action)
-        return {"cost": jnp.asarray(self.function(model.readout(latent), action, step, **self.parameters))}
+        return {"cost": jnp.asarray(self.function(Readouts(model.readout(latent)), action, step, **self.parameters))}
 
     def terminal(self, model, latent, step):
         return self.running(model, latent, no_action(model), jnp.asarray(step))["cost"]
@@ -227,9 +228,6 @@ def check(model: Any, task: Any, observation: dict[str, Any], *, critic: Any = N
             "the cost decides by a number, or converts one, that is not known before planning: "
             "use jax.numpy, and jnp.where(condition, a, b) in place of if."
         ) from error
-    except KeyError as error:
-        names = sorted(jax.eval_shape(model.readout, latent))
-        raise CostError(f"the cost reads {error} but the model's readouts are {names}.") from error
     except Exception as error:  # whatever somebody's function raises
         raise CostError(
             f"the cost raised {type(error).__name__}: {str(error).rstrip('.')}. Expected a function (readout, action, step) of one number."
