@@ -17,6 +17,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, PyTree
 
 from mpc.errors import CostError, MPCError
+from mpc.goals import Seeking
 from mpc.readouts import Readouts
 from planners import pytree, static
 from worldmodels.errors import WorldModelError
@@ -125,7 +126,7 @@ class LearnedCost:
 
 
 @pytree
-class GoalCost:
+class GoalCost(Seeking):
     """Mean squared distance in the model's features to those of a goal observation, plus a small cost of action."""
 
     goal: dict[str, Array]
@@ -142,7 +143,12 @@ class GoalCost:
 
 
 def goal(observation: dict[str, Any], *, action_weight: float = 0.01) -> GoalCost:
-    """Reach what is seen in `observation` (as the environment would show it)."""
+    """Reach what is seen in `observation` (as the environment would show it).
+
+    Of a goal outside of what a model's data show the agent seeks the nearest within, and a `GoalWarning` tells the distance. Each
+    component is held against the data by itself: a goal whose components were seen, but never together, passes, and the model may be
+    wrong about it.
+    """
     arrays = {name: jnp.asarray(value, jnp.float32) for name, value in observation.items()}
     return GoalCost(arrays, jnp.asarray(action_weight, jnp.float32))
 

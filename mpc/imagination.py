@@ -22,6 +22,7 @@ from mpc.costs import OnModel, TaskCost, check
 from mpc.critic import HIGHEST, Critic, two_hot
 from mpc.encountered import encountered
 from mpc.errors import CostError, LearningError
+from mpc.goals import brought_near
 from mpc.learning.losses import reaction_loss
 from mpc.policy import Policy
 from planners.errors import require_positive
@@ -114,7 +115,7 @@ def imagine(
     Raises `CostError` for a cost that does not suit the model or has no finite gradient, `LearningError` without episodes or for those of another environment.
     """
     settings = settings or ImaginationSettings()
-    shown = _shown(model.spec, episodes)
+    shown, cost = _shown(model.spec, episodes), brought_near(model, cost)
     check(model, cost, {name: value[0] for name, value in shown[0].observations.items()})
     starts = encountered(model, shown)
     size = model.features(jax.tree.map(lambda x: x[0], starts)).shape[-1]
