@@ -9,6 +9,7 @@ import difflib
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
+from math import isclose
 from typing import Any, NamedTuple
 
 import jax
@@ -102,10 +103,15 @@ class Configurator:
 
         One in sixteen of the planner's candidates is then a plan of the policy, unless its own `proposals` are set.
         """
-        self._task(name)
+        task = self._task(name)
         if isinstance(self.model, Simulator):
             raise ConfigurationError(f"solve({name!r}): plans on a simulator have no use for a critic and a policy.")
         _check_learned(f"solve({name!r})", self.model, critic, policy)
+        if critic.discount is not None and not isclose(critic.discount, task.discount, rel_tol=1e-6):
+            raise ConfigurationError(
+                f"solve({name!r}): the critic was imagined at discount={critic.discount}, the task has {task.discount}: expected the same. "
+                "Imagine with ImaginationSettings(discount=...) of the task, or give the task the critic's."
+            )
         self.solutions[name] = Solution(critic, policy)
         self._agents.pop(name, None)
 

@@ -119,7 +119,9 @@ def imagine(
     check(model, cost, {name: value[0] for name, value in shown[0].observations.items()})
     starts = encountered(model, shown)
     size = model.features(jax.tree.map(lambda x: x[0], starts)).shape[-1]
-    critic, target = (Critic(size, model.spec, hidden=settings.hidden, seed=seed + 1) for _ in range(2))
+    critic, target = (
+        Critic(size, model.spec, hidden=settings.hidden, discount=float(settings.discount), seed=seed + 1) for _ in range(2)
+    )
     policy = Policy(size, model.spec, hidden=settings.hidden, seed=seed + 2)
     optimizer = _optimizer(settings)
     optimizers = tuple(optimizer.init(nnx.split(module, nnx.Param, ...)[1]) for module in (critic, policy))

@@ -16,6 +16,7 @@ from mpc.errors import ConfigurationError, CostError, MPCError
 from mpc.policy import Policy
 from tests import tiny
 from tests.test_agent import true_model
+from worldmodels import checkpoint
 from worldmodels.checkpoint import CheckpointError
 
 PLANNER = planners.CEM(horizon=8, samples=32, iterations=3, elites=8)
@@ -352,6 +353,22 @@ def test_a_critic_comes_back_bit_for_bit_and_what_is_none_is_refused(tmp_path):
     np.testing.assert_array_equal(again(features, action), critic(features, action))
     with pytest.raises(CheckpointError, match="critic"):
         mpc.load_policy(tmp_path / "critic")
+
+
+def test_a_critics_discount_is_kept_and_must_be_the_tasks(tmp_path):
+    critic, policy = Critic(2, tiny.SPEC, hidden=8, discount=0.99), solution()[1]
+    mpc.save_critic(critic, tmp_path / "critic")
+    again = mpc.load_critic(tmp_path / "critic")
+    body = engine(west=task(cost={"left": 1.0}, discount=0.9), east=task(cost={"left": 1.0}, discount=0.99))
+    with pytest.raises(
+        ConfigurationError, match=r"solve\('west'\): the critic was imagined at discount=0.99, the task has 0.9"
+    ):
+        body.solve("west", again, policy)
+    body.solve("east", again, policy)
+    sizes = {"features": critic.size, "members": len(critic.members), "hidden": critic.hidden}
+    checkpoint.save(tmp_path / "old", "critic", critic, settings=sizes, spec=critic.spec)  # as before discounts were kept
+    body.solve("west", mpc.load_critic(tmp_path / "old"), policy)
+    assert mpc.load_critic(tmp_path / "old").discount is None
 
 
 def test_the_planner_suits_the_actions_or_is_refused():

@@ -99,6 +99,7 @@ def test_a_few_futures_that_cost_no_number_do_not_end_imagination():
     learned = imagine(true_model(), root, [episode], settings, progress=reports.append)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(learned))
     assert np.isfinite(reports[-1].loss)
+    assert learned[0].discount == settings.discount
     with pytest.raises(CostError, match="cost and its gradient finite"):
         episode.observations["position"][1:] = -3.0
         imagine(true_model(), root, [episode], settings)
