@@ -1,5 +1,8 @@
 """Critics and policies learned in imagination, against a solved linear-quadratic problem."""
 
+import math
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +13,7 @@ import mpc
 import worldmodels
 from mpc.errors import CostError, LearningError
 from mpc.imagination import ImaginationSettings, continued, costs_to_go, imagine
+from planners import SettingError
 from tests import tiny
 from tests.test_agent import true_model
 
@@ -130,15 +134,29 @@ def test_every_second_rollout_mostly_goes_on_where_the_last_one_ended():
     assert 0.7 < start["t"][1::2].mean() < 0.8
 
 
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"updates": 2.5}, "an integer, at least 1"),
+        ({"batch": 0}, "an integer, at least 1"),
+        ({"discount": 1.0}, "a number between 0 and 1"),
+        ({"discount": "a"}, "a number between 0 and 1"),
+        ({"trace": 1.5}, "a number from 0"),
+        ({"learning_rate": -1}, "a finite number above 0"),
+        ({"learning_rate": math.inf}, "a finite number above 0"),
+        ({"final_rate": 2}, "a share of learning_rate"),
+        ({"target_rate": 5}, "a share of the critic"),
+        ({"entropy": math.nan}, "a finite number of at least 0"),
+        ({"final_entropy": 0.0}, "a share of entropy"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused_by_name(settings, expected):
+    ((name, value),) = settings.items()
+    with pytest.raises((CostError, SettingError), match=re.escape(f"{name}={value!r}: expected {expected}")):
+        ImaginationSettings(**settings)
+
+
 def test_what_cannot_be_imagined_is_refused():
-    with pytest.raises(CostError, match="discount=1"):
-        ImaginationSettings(discount=1.0)
-    with pytest.raises(CostError, match=r"trace=1\.5"):
-        ImaginationSettings(trace=1.5)
-    with pytest.raises(CostError, match="final_rate=2"):
-        ImaginationSettings(final_rate=2)
-    with pytest.raises(CostError, match="final_entropy=0"):
-        ImaginationSettings(final_entropy=0.0)
     with pytest.raises(CostError, match="previous_action"):
         imagine(true_model(), mpc.smoothness(), tiny.episodes(count=1))
 
