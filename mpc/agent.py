@@ -14,6 +14,7 @@ from mpc import costs
 from mpc.critic import ContinuesOnModel, FutureCost, PolicyProposal
 from mpc.decision import Decision
 from mpc.errors import MPCError
+from mpc.goals import brought_near
 from mpc.packing import Structure, pack, unpack
 from mpc.simulation import simulator_problem
 from planners import pytree, static
@@ -55,7 +56,8 @@ class PlanningAgent:
 
     Attributes:
       model: a `WorldModel`.
-      cost: an `mpc.cost(...)`, `mpc.goal(...)` or `mpc.LearnedCost()`.
+      cost: an `mpc.cost(...)`, `mpc.goal(...)` or `mpc.LearnedCost()`. In the place of a goal that the data never came near stands the
+        nearest that they did, and a `GoalWarning` tells the distance.
       planner: any planner; its horizon counts model steps.
       discount: of the planning problem, per model step.
       exploration: standard deviation of the noise added to normalised actions when acting with `explore=True`;
@@ -89,6 +91,7 @@ class PlanningAgent:
             raise MPCError(
                 "PlanningAgent(critic=..., continuation=...) on a simulator: they judge the latents of a learned model."
             )
+        object.__setattr__(self, "cost", brought_near(self.model, self.cost))
 
     @property
     def charged(self) -> Any:

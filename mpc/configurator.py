@@ -9,6 +9,7 @@ import difflib
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
+from math import isclose
 from typing import Any, NamedTuple
 
 import jax
@@ -19,8 +20,8 @@ from mpc.agent import AgentState, PlanningAgent
 from mpc.costs import TaskCost, check, cost, goal, middle
 from mpc.critic import Critic
 from mpc.description import Task, usual_planner
-from mpc.errors import ConfigurationError, GoalWarning
-from mpc.goals import far_from_data
+from mpc.errors import ConfigurationError, CostError, GoalWarning
+from mpc.goals import brought_near, far_from_data
 from mpc.intrinsic import Combined, combine, effort
 from mpc.mixed import MixedAgent, MixedState
 from mpc.policy import Policy, PolicyAgent
@@ -64,8 +65,10 @@ class Configurator:
         self.solutions: dict[str, Solution] = {}
         self._agents: dict[str, Any] = {}
         names = dict.fromkeys(name for task in tasks.values() for name in task.cost)
-        self._terms = {name: self._term(name, own) for name in names}
+        self._terms = {name: brought_near(model, self._term(name, own), f"cost {name!r}: its goal") for name in names}
         self._goals = {name: self._reachable(name, task.goal) for name, task in tasks.items() if task.goal is not None}
+        for name, term in self._terms.items():
+            _check_term(name, term, model)
         for name in tasks:
             check(model, self.cost(name), middle(model))
             self._check_planner(name)
@@ -100,10 +103,15 @@ class Configurator:
 
         One in sixteen of the planner's candidates is then a plan of the policy, unless its own `proposals` are set.
         """
-        self._task(name)
+        task = self._task(name)
         if isinstance(self.model, Simulator):
             raise ConfigurationError(f"solve({name!r}): plans on a simulator have no use for a critic and a policy.")
         _check_learned(f"solve({name!r})", self.model, critic, policy)
+        if critic.discount is not None and not isclose(critic.discount, task.discount, rel_tol=1e-6):
+            raise ConfigurationError(
+                f"solve({name!r}): the critic was imagined at discount={critic.discount}, the task has {task.discount}: expected the same. "
+                "Imagine with ImaginationSettings(discount=...) of the task, or give the task the critic's."
+            )
         self.solutions[name] = Solution(critic, policy)
         self._agents.pop(name, None)
 
@@ -191,6 +199,14 @@ def _check_model(model: Any, tasks: Mapping[str, Task]) -> None:
     for name, task in tasks.items():
         if isinstance(model, Simulator) and task.mode != "plan":
             raise ConfigurationError(f"task {name!r}: mode={task.mode!r} on a simulator, which is planned on: expected 'plan'.")
+
+
+def _check_term(name: str, term: TaskCost, model: Any) -> None:
+    """`CostError`, naming the term, unless it suits the model."""
+    try:
+        check(model, combine(**{name: (1.0, term)}), middle(model))
+    except CostError as error:
+        raise CostError(f"cost {name!r}: {error}") from error
 
 
 def _check_learned(call: str, model: Any, critic: Any, policy: Any) -> None:

@@ -17,6 +17,8 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, PyTree
 
 from mpc.errors import CostError, MPCError
+from mpc.goals import Seeking
+from mpc.readouts import Readouts
 from planners import pytree, static
 from worldmodels.errors import WorldModelError
 from worldmodels.simulator import Simulator
@@ -45,7 +47,7 @@ class FunctionTaskCost:
 
     def running(self, model, latent, action, step):
         action = model.spec.action.denormalise(action)
-        return {"cost": jnp.asarray(self.function(model.readout(latent), action, step, **self.parameters))}
+        return {"cost": jnp.asarray(self.function(Readouts(model.readout(latent)), action, step, **self.parameters))}
 
     def terminal(self, model, latent, step):
         return self.running(model, latent, no_action(model), jnp.asarray(step))["cost"]
@@ -124,7 +126,7 @@ class LearnedCost:
 
 
 @pytree
-class GoalCost:
+class GoalCost(Seeking):
     """Mean squared distance in the model's features to those of a goal observation, plus a small cost of action."""
 
     goal: dict[str, Array]
@@ -141,7 +143,12 @@ class GoalCost:
 
 
 def goal(observation: dict[str, Any], *, action_weight: float = 0.01) -> GoalCost:
-    """Reach what is seen in `observation` (as the environment would show it)."""
+    """Reach what is seen in `observation` (as the environment would show it).
+
+    Of a goal outside of what a model's data show the agent seeks the nearest within, and a `GoalWarning` tells the distance. Each
+    component is held against the data by itself: a goal whose components were seen, but never together, passes, and the model may be
+    wrong about it.
+    """
     arrays = {name: jnp.asarray(value, jnp.float32) for name, value in observation.items()}
     return GoalCost(arrays, jnp.asarray(action_weight, jnp.float32))
 
@@ -227,9 +234,6 @@ def check(model: Any, task: Any, observation: dict[str, Any], *, critic: Any = N
             "the cost decides by a number, or converts one, that is not known before planning: "
             "use jax.numpy, and jnp.where(condition, a, b) in place of if."
         ) from error
-    except KeyError as error:
-        names = sorted(jax.eval_shape(model.readout, latent))
-        raise CostError(f"the cost reads {error} but the model's readouts are {names}.") from error
     except Exception as error:  # whatever somebody's function raises
         raise CostError(
             f"the cost raised {type(error).__name__}: {str(error).rstrip('.')}. Expected a function (readout, action, step) of one number."

@@ -56,10 +56,15 @@ class Critic(nnx.Module):
 
     The Q ensemble of TD-MPC2 (Hansen et al. 2024, section 3.1), in costs: two-hot over `symlog` bins, so that one setting
     serves every scale of cost.
+
+    Attributes:
+      discount: per model step, where it is the same for all that the critic learned; else None.
     """
 
-    def __init__(self, features: int, spec: Spec, *, members: int = 2, hidden: int = 256, seed: int = 0):
-        self.spec, self.size, self.hidden = spec, features, hidden
+    def __init__(
+        self, features: int, spec: Spec, *, members: int = 2, hidden: int = 256, discount: float | None = None, seed: int = 0
+    ):
+        self.spec, self.size, self.hidden, self.discount = spec, features, hidden, discount
         inputs, rngs = features + _action_size(spec), nnx.Rngs(seed)
         self.members = nnx.List(MLP(inputs, (hidden, hidden), BINS, output_scale=1e-3, rngs=rngs) for _ in range(members))
 

@@ -53,6 +53,8 @@ class Task:
         for name, weight in self.cost.items():
             _check_weight(f"cost: the weight of {name}", weight)
         _check_weight("goal_weight", self.goal_weight)
+        if not any(self.cost.values()) and (self.goal is None or not self.goal_weight):
+            raise ConfigurationError("a task that wants nothing: all its weights are 0. Expected one above 0.")
         if self.goal is not None:
             _check_goal(self.goal)
         if self.planner is not None:

@@ -224,7 +224,9 @@ def coverage(groups: Mapping[str, Sequence[Episode]], spec: Spec, *, bins: int =
 
 
 def flat(episode: Episode, spec: Spec) -> np.ndarray:
-    """What was observed but for images, [T+1, D]."""
+    """What was observed but for images, [T+1, D]. `LearningError` where that is nothing."""
+    if not spec.vectors:
+        raise LearningError(f"{spec.environment} shows pictures alone: coverage is counted on quantities beside them.")
     return np.concatenate([episode.observations[name].reshape(len(episode) + 1, -1) for name, _ in spec.vectors], 1)
 
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from numbers import Real
 from typing import Any, NamedTuple
 
 import jax
@@ -22,9 +23,10 @@ from mpc.costs import OnModel, TaskCost, check
 from mpc.critic import HIGHEST, Critic, two_hot
 from mpc.encountered import encountered
 from mpc.errors import CostError, LearningError
+from mpc.goals import brought_near
 from mpc.learning.losses import reaction_loss
 from mpc.policy import Policy
-from planners.errors import require_positive
+from planners.errors import require_counts
 from worldmodels.data.episode import Episode
 from worldmodels.errors import DataError
 from worldmodels.spec import DiscreteAction, Spec
@@ -67,15 +69,19 @@ class ImaginationSettings:
     hidden: int = 128
 
     def __post_init__(self):
-        require_positive(updates=self.updates, batch=self.batch, length=self.length, hidden=self.hidden)
-        if not 0 < self.discount < 1:
-            raise CostError(f"discount={self.discount}: expected a number between 0 and 1, since imagination never ends.")
-        if not 0 <= self.trace <= 1:
-            raise CostError(f"trace={self.trace}: expected a number from 0, the critic alone, to 1, the rollout to its end.")
-        if not 0 <= self.final_rate <= 1:
-            raise CostError(f"final_rate={self.final_rate}: expected a share of learning_rate, from 0 to 1.")
-        if not 0 < self.final_entropy <= 1:
-            raise CostError(f"final_entropy={self.final_entropy}: expected a share of entropy, above 0 and up to 1.")
+        require_counts(updates=self.updates, batch=self.batch, length=self.length, hidden=self.hidden)
+        for name, right, expected in (
+            ("discount", lambda x: 0 < x < 1, "a number between 0 and 1, since imagination never ends"),
+            ("trace", lambda x: 0 <= x <= 1, "a number from 0, the critic alone, to 1, the rollout to its end"),
+            ("learning_rate", lambda x: 0 < x < math.inf, "a finite number above 0"),
+            ("final_rate", lambda x: 0 <= x <= 1, "a share of learning_rate, from 0 to 1"),
+            ("target_rate", lambda x: 0 < x <= 1, "a share of the critic, above 0 and up to 1"),
+            ("entropy", lambda x: 0 <= x < math.inf, "a finite number of at least 0"),
+            ("final_entropy", lambda x: 0 < x <= 1, "a share of entropy, above 0 and up to 1"),
+        ):
+            value = getattr(self, name)
+            if not isinstance(value, Real) or not right(value):
+                raise CostError(f"{name}={value!r}: expected {expected}.")
 
 
 class Imagined(NamedTuple):
@@ -114,11 +120,13 @@ def imagine(
     Raises `CostError` for a cost that does not suit the model or has no finite gradient, `LearningError` without episodes or for those of another environment.
     """
     settings = settings or ImaginationSettings()
-    shown = _shown(model.spec, episodes)
+    shown, cost = _shown(model.spec, episodes), brought_near(model, cost)
     check(model, cost, {name: value[0] for name, value in shown[0].observations.items()})
     starts = encountered(model, shown)
     size = model.features(jax.tree.map(lambda x: x[0], starts)).shape[-1]
-    critic, target = (Critic(size, model.spec, hidden=settings.hidden, seed=seed + 1) for _ in range(2))
+    critic, target = (
+        Critic(size, model.spec, hidden=settings.hidden, discount=float(settings.discount), seed=seed + 1) for _ in range(2)
+    )
     policy = Policy(size, model.spec, hidden=settings.hidden, seed=seed + 2)
     optimizer = _optimizer(settings)
     optimizers = tuple(optimizer.init(nnx.split(module, nnx.Param, ...)[1]) for module in (critic, policy))

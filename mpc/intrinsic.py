@@ -23,7 +23,9 @@ from jaxtyping import Array, Float
 
 from mpc.costs import TaskCost, finite, no_action, updated
 from mpc.errors import CostError
+from mpc.readouts import Readouts
 from planners import pytree, static
+from planners.errors import is_whole
 
 Residuals = Callable[..., Array]
 
@@ -67,8 +69,8 @@ class Residual:
         return replace(self, parameters=updated(self.parameters, values, "parameter"))
 
     def _residual(self, model, latent, action, step) -> Array:
-        sent = model.spec.action.denormalise(action)
-        return jnp.ravel(jnp.asarray(self.function(model.readout(latent), sent, step, **self.parameters), jnp.float32))
+        sent, readout = model.spec.action.denormalise(action), Readouts(model.readout(latent))
+        return jnp.ravel(jnp.asarray(self.function(readout, sent, step, **self.parameters), jnp.float32))
 
 
 def residual(function: Residuals, *, norm: str = "quadratic", **parameters: Any) -> Residual:
@@ -117,6 +119,8 @@ class _Entry:
     """A readout, or one entry of it. Compares by value, so that two equal costs share a compiled program."""
 
     def __init__(self, name: str, index: int | None):
+        if index is not None and not is_whole(index):
+            raise CostError(f"index={index!r}: expected the number of an entry of {name!r}, or None for all of it.")
         self.name, self.index = name, index
 
     def __eq__(self, other: object) -> bool:
@@ -125,18 +129,29 @@ class _Entry:
     def __hash__(self) -> int:
         return hash((type(self), self.name, self.index))
 
-    def value(self, readout: Mapping[str, Array]) -> Array:
-        return readout[self.name] if self.index is None else readout[self.name][self.index]
+    def value(self, readout: Mapping[str, Array], **beside: Array) -> Array:
+        """What is read; `CostError`, while traced, unless there is such an entry and what is held `beside` it is of its shape, or one number."""
+        value = readout[self.name]
+        if self.index is not None:
+            if not value.ndim or not -len(value) <= self.index < len(value):
+                raise CostError(f"index={self.index}: the readout {self.name!r} has shape {value.shape}, and no such entry.")
+            value = value[self.index]
+        for name, given in beside.items():
+            if given.shape not in ((), value.shape):
+                raise CostError(
+                    f"{name} has shape {given.shape}, what is read of {self.name!r} {value.shape}: expected the same, or one number."
+                )
+        return value
 
 
 class _Reach(_Entry):
     def __call__(self, readout, action, step, *, target):
-        return self.value(readout) - target
+        return self.value(readout, target=target) - target
 
 
 class _Within(_Entry):
     def __call__(self, readout, action, step, *, low, high):
-        value = self.value(readout)
+        value = self.value(readout, low=low, high=high)
         return jnp.maximum(value - high, 0.0) - jnp.maximum(low - value, 0.0)
 
 

@@ -41,7 +41,7 @@ def load_policy(folder: str | Path) -> PolicyAgent:
 
 def save_critic(critic: Critic, folder: str | Path) -> None:
     """Write a critic of one task, to judge the same model's latents by again."""
-    settings = {"features": critic.size, "members": len(critic.members), "hidden": critic.hidden}
+    settings = {"features": critic.size, "members": len(critic.members), "hidden": critic.hidden, "discount": critic.discount}
     checkpoint.save(folder, "critic", critic, settings=settings, spec=critic.spec)
 
 

@@ -18,6 +18,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from mpc.errors import CostError
+from mpc.goals import Seeking
 from planners import pytree, static
 from planners.errors import require_positive
 from worldmodels.data.episode import Episode
@@ -169,7 +170,7 @@ def _advance(carry: Any, parts: Any, features: Array, starts: Array, key: Array,
 
 
 @pytree
-class TimeToGoal:
+class TimeToGoal(Seeking):
     """Steps to what `goal` shows, as the critic knows them: a task cost, paid at every step and at the end of the plan."""
 
     critic: TemporalDistance

@@ -16,6 +16,7 @@ from mpc.errors import ConfigurationError, CostError, MPCError
 from mpc.policy import Policy
 from tests import tiny
 from tests.test_agent import true_model
+from worldmodels import checkpoint
 from worldmodels.checkpoint import CheckpointError
 
 PLANNER = planners.CEM(horizon=8, samples=32, iterations=3, elites=8)
@@ -244,6 +245,9 @@ def test_the_mixed_agent_reacts_where_the_critic_finds_nothing_better_and_plans_
         (lambda: engine(west=task(goal={"position": [0.1]})), r"task 'west': its goal does not suit the model.*velocity"),
         (lambda: engine(west=task(goal={"position": [0.1, 2], "velocity": [0.1]})), r"task 'west': its goal.*shape"),
         (lambda: engine(west=task(cost={"walker.walk": 1.0})), "height"),
+        (lambda: with_own(left=mpc.reach("positon", 0.0)), "cost 'left': the cost reads 'positon'.*Did you mean position"),
+        (lambda: with_own(left=COSTS["left"], odd=lambda r, a, s: {}["y"]), "cost 'odd': the cost raised KeyError: 'y'"),
+        (lambda: with_own(home=mpc.goal({"position": [1.0]})), "cost 'home': its goal does not suit the model.*velocity"),
         (lambda: engine().agent("west-east"), "no task 'west-east'"),
         (lambda: mpc.Task({"left": 1.0}, mode="dream"), "mode='dream'"),
         (lambda: mpc.Task({"left": 1.0}, discount=0.0), "discount=0"),
@@ -337,6 +341,22 @@ def test_a_critic_comes_back_bit_for_bit_and_what_is_none_is_refused(tmp_path):
     np.testing.assert_array_equal(again(features, action), critic(features, action))
     with pytest.raises(CheckpointError, match="critic"):
         mpc.load_policy(tmp_path / "critic")
+
+
+def test_a_critics_discount_is_kept_and_must_be_the_tasks(tmp_path):
+    critic, policy = Critic(2, tiny.SPEC, hidden=8, discount=0.99), solution()[1]
+    mpc.save_critic(critic, tmp_path / "critic")
+    again = mpc.load_critic(tmp_path / "critic")
+    body = engine(west=task(cost={"left": 1.0}, discount=0.9), east=task(cost={"left": 1.0}, discount=0.99))
+    with pytest.raises(
+        ConfigurationError, match=r"solve\('west'\): the critic was imagined at discount=0.99, the task has 0.9"
+    ):
+        body.solve("west", again, policy)
+    body.solve("east", again, policy)
+    sizes = {"features": critic.size, "members": len(critic.members), "hidden": critic.hidden}
+    checkpoint.save(tmp_path / "old", "critic", critic, settings=sizes, spec=critic.spec)  # as before discounts were kept
+    body.solve("west", mpc.load_critic(tmp_path / "old"), policy)
+    assert mpc.load_critic(tmp_path / "old").discount is None
 
 
 def test_the_planner_suits_the_actions_or_is_refused():

@@ -42,6 +42,8 @@ WRONG = [  # fields of a task, and what the error must say: the field, what was 
     ({"cost": {"left": 1.0}, "planner": 3}, "planner=3: expected a"),
     ({"cost": {"left": 1.0}, "discount": "high"}, r"discount='high': expected a number in \(0, 1\]"),
     ({"cost": {"left": 1.0}, "goal_weight": "big"}, "goal_weight='big': expected a finite number"),
+    ({"cost": {"left": 0.0, "effort": 0}}, "wants nothing: all its weights are 0"),
+    ({"goal": {"position": [0.0], "velocity": [0.0]}, "goal_weight": 0.0}, "wants nothing: all its weights are 0"),
     ({"goal": "home"}, "goal='home': expected an observation"),
     ({"goal": {"position": "there", "velocity": [0.0]}}, r"goal\['position'\]='there': expected finite numbers"),
     ({"goal": {"position": [[1.0], [1.0, 2.0]]}}, r"goal\['position'\]=.*: expected finite numbers"),

@@ -179,6 +179,11 @@ def test_coverage_counts_cells():
     assert coverage(groups, tiny.SPEC, bins=4) == {"far": 4 / 16, "still": 2 / 16}
 
 
+def test_pictures_alone_have_no_coverage():
+    with pytest.raises(LearningError, match="tiny/pictures shows pictures alone"):
+        coverage({"seen": tiny.episodes(tiny.PICTURES, count=1, length=2)}, tiny.PICTURES)
+
+
 def test_what_the_model_knows_is_not_new():
     @dataclasses.dataclass(frozen=True)
     class Settings:

@@ -188,7 +188,8 @@ def test_a_goal_far_from_the_data_is_announced_and_one_within_is_not():
         return mpc.HierarchicalAgent(model, cost, mpc.HierarchicalPlanner((PLANNER,)))
 
     with pytest.warns(mpc.GoalWarning, match=r"by 8\.0 standard deviations \(position\[0\]=9, where the data show -1 to 1\)"):
-        seek(9.0)
+        sought = seek(9.0)
+    assert sought.cost.parts["task"].goal["position"] == 1.0  # the nearest
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         seek(1.2)

@@ -7,7 +7,7 @@ import pytest
 
 import mpc
 import planners
-from mpc.costs import OnModel
+from mpc.costs import OnModel, check
 from mpc.errors import CostError
 from planners import Status
 from tests import tiny
@@ -131,6 +131,7 @@ def test_a_smooth_agent_changes_its_action_less():
         (lambda: mpc.within("position", 1.0, -1.0), "low <= high"),
         (lambda: mpc.residual(lambda r, a, s: 0, norm="cubic"), "norm='cubic'"),
         (lambda: mpc.residual(3.0), "expected a function"),
+        (lambda: mpc.reach("position", 0.0, index=0.5), "index=0.5: expected the number of an entry of 'position'"),
     ],
 )
 def test_what_makes_no_sense_is_refused_by_name(make, named):
@@ -142,3 +143,41 @@ def test_a_cost_of_an_unknown_readout_names_those_there_are():
     agent = mpc.PlanningAgent(true_model(), mpc.smoothness(), planners.CEM(horizon=4, samples=16, elites=4))
     with pytest.raises(CostError, match=r"previous_action.*position"):
         agent.reset(tiny.observation())
+
+
+@pytest.mark.parametrize(
+    ("cost", "named"),
+    [
+        (mpc.reach("positon", 0.0), r"reads 'positon'.*Did you mean position\?"),
+        (mpc.within("velocty", 0.0, 1.0), r"reads 'velocty'.*Did you mean velocity\?"),
+        (mpc.cost(lambda r, a, s: r["velocty"][0]), r"reads 'velocty'.*Did you mean velocity\?"),
+        (
+            mpc.combine(near=(1.0, mpc.reach("speed", 0.0))),
+            r"reads 'speed' but the model's readouts are \['position', 'velocity'\]",
+        ),
+        (mpc.cost(lambda r, a, s: {"x": 1.0}["y"]), "the cost raised KeyError: 'y'"),
+        (mpc.cost(lambda r, a, s: {"x": 1.0}["velocity"]), "the cost raised KeyError: 'velocity'"),
+        (mpc.reach("position", 0.0, index=7), r"index=7: the readout 'position' has shape \(1,\)"),
+        (mpc.within("position", 0.0, 1.0, index=-2), r"index=-2: the readout 'position' has shape \(1,\)"),
+        (
+            mpc.reach("position", [0.0, 1.0, 2.0]),
+            r"target has shape \(3,\), what is read of 'position' \(1,\): expected the same",
+        ),
+        (mpc.reach("position", [0.0], index=0), r"target has shape \(1,\), what is read of 'position' \(\): expected the same"),
+        (mpc.within("position", [0.0, 1.0], 2.0), r"low has shape \(2,\), what is read of 'position'"),
+        (mpc.within("position", 0.0, [1.0, 2.0]), r"high has shape \(2,\), what is read of 'position'"),
+    ],
+)
+def test_a_cost_that_does_not_fit_the_readouts_is_told_before_anything_is_planned(cost, named):
+    with pytest.raises(CostError, match=named):
+        check(true_model(), cost, tiny.observation())
+
+
+def test_the_last_entry_and_a_target_of_the_readouts_shape_fit():
+    np.testing.assert_allclose(value(mpc.reach("position", [0.5], norm="quadratic")), 0.5 * 0.2**2, rtol=1e-5)
+    np.testing.assert_allclose(value(mpc.reach("position", 0.5, index=-1)), 0.5 * 0.2**2, rtol=1e-5)
+
+
+def test_readouts_pass_through_what_jax_makes_of_pytrees():
+    doubled = mpc.cost(lambda r, a, s: jax.tree.map(lambda x: 2 * x, r)["position"][0])
+    np.testing.assert_allclose(value(doubled), 1.4, rtol=1e-5)

@@ -18,6 +18,7 @@ from mpc.tasks.tolerance import tolerance
 
 pytest.importorskip("dm_control")
 STATES = 1000
+SLOPES = 200  # of these states
 OWN = {"cheetah.flip": "cheetah.run", "cheetah.run_backwards": "cheetah.run", "walker.run_backwards": "walker.run"}
 """Tasks that dm_control does not have, and one of its tasks with the same body."""
 SUITE = [task for task in tasks.TASKS if task not in OWN]
@@ -139,6 +140,42 @@ def test_a_costs_gradient_agrees_with_finite_differences(task):
             wanted = [(of(point + d) - of(point - d)) / 2e-4 for d in 1e-4 * jnp.eye(2)]
             np.testing.assert_allclose(jax.grad(of)(point), wanted, atol=1e-7)
         assert jax.grad(of)(jnp.array([4.5, 0.3]))[0] < -0.03  # faster is better
+
+
+PLAIN = [  # tasks whose costs slope; add a line for a new one
+    "cartpole.swingup",
+    "cheetah.flip",
+    "cheetah.run",
+    "hopper.hop",
+    "walker.run",
+    "walker.stand",
+    "walker.walk",
+]
+
+
+@pytest.mark.parametrize("task", PLAIN)
+def test_a_costs_gradient_from_the_plain_observation_agrees_with_finite_differences(task):
+    """What learned models read out, from which speeds and heights are computed by the body's kinematics."""
+    _, _, controls, _, observations = random_states(OWN.get(task, task))
+    shapes = {name: value.shape[1:] for name, value in observations.items()} | {"control": controls.shape[1:]}
+    ends = np.cumsum([int(np.prod(shape)) for shape in shapes.values()])
+    points = np.concatenate([np.reshape(value, (STATES, -1)) for value in (*observations.values(), controls)], 1)[:SLOPES]
+
+    def of(point):
+        parts = zip(shapes.items(), jnp.split(point, ends[:-1]), strict=True)
+        readout = {name: part.reshape(shape) for (name, shape), part in parts}
+        return tasks.lookup(task)(readout, readout.pop("control"), 0)
+
+    with jax.enable_x64(True):
+        points, step = points.astype(np.float64), 1e-6
+        along = np.random.default_rng(1).normal(size=points.shape)
+        values, gradients = jax.jit(jax.vmap(jax.value_and_grad(of)))(
+            np.concatenate([points, points + step * along, points - step * along])
+        )
+        _, ahead, behind = np.split(np.asarray(values), 3)
+        slopes = (np.asarray(gradients)[:SLOPES] * along).sum(1)
+        np.testing.assert_allclose(slopes, (ahead - behind) / (2 * step), rtol=1e-4, atol=1e-6)
+        assert (abs(slopes) > 1e-2).sum() >= 10, "the states must be some where the cost has a slope"
 
 
 def test_the_cheetahs_rate_of_pitch_is_how_its_torso_turns_over_in_a_moment():

@@ -41,7 +41,7 @@ def frames(model: mujoco.MjModel, qpos: Float[Array, " Q"]) -> Frames:
     A loop over joints, because unrolled it takes XLA half a minute to compile for a walker.
     """
     links, last = _links(model)
-    qpos, rest = (jnp.pad(jnp.asarray(values, jnp.float32), (0, 7)) for values in (qpos, model.qpos0))
+    qpos, rest = (jnp.pad(jnp.asarray(values, float), (0, 7)) for values in (qpos, model.qpos0))
 
     def follow(carry, link):
         position, quaternion, index = carry
@@ -138,4 +138,4 @@ def _links(model: mujoco.MjModel) -> tuple[_Link, np.ndarray]:
 
 
 def _constant(values: np.ndarray) -> Array:
-    return jnp.asarray(values, jnp.float32)
+    return jnp.asarray(values, float)

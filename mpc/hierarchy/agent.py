@@ -13,7 +13,6 @@ from jaxtyping import Array
 from mpc.agent import PlanningAgent
 from mpc.costs import TaskCost
 from mpc.errors import HierarchyError
-from mpc.goals import warn_of_far_goals
 from mpc.hierarchy.planner import HierarchicalPlanner
 from mpc.hierarchy.problem import HierarchicalProblem, Level, squared_distance
 from planners import pytree, static
@@ -56,8 +55,6 @@ class HierarchicalAgent(PlanningAgent):
     The settings are those of `PlanningAgent`: `model` is the lowest level's, `planner` a `HierarchicalPlanner`, `cost` the task, which
     the uppermost level pays. Where the levels stand shows in `state.search.courses`.
 
-    A goal that the data never came near is announced by a `GoalWarning`.
-
     Attributes:
       upper: the models above `model`, each made on the one before, as `worldmodels.abstract` does.
       manner: what the lowest level pays of its own beside its subgoals, such as `mpc.effort()`; nothing unless given.
@@ -99,7 +96,6 @@ class HierarchicalAgent(PlanningAgent):
                 )
         check_levels(self.model, self.upper)
         self.problem().fits(self.planner.planners)
-        warn_of_far_goals(self.model, self.cost)
 
     @property
     def charged(self) -> Any:

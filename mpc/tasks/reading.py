@@ -1,6 +1,5 @@
 """Reading a quantity by name, and the bodies' own constants."""
 
-import difflib
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib import import_module
@@ -8,16 +7,13 @@ from importlib import import_module
 import mujoco
 from jaxtyping import Array
 
-from mpc.costs import CostError
+from mpc.errors import CostError
+from mpc.readouts import Readouts
 
 
 def read(readout: Mapping[str, Array], name: str) -> Array:
     """`readout[name]`, or a `CostError` with near matches while the cost is traced."""
-    if name in readout:
-        return readout[name]
-    near = difflib.get_close_matches(name, list(readout), n=3, cutoff=0.5)
-    hint = f" Did you mean {' or '.join(near)}?" if near else ""
-    raise CostError(f"the cost reads {name!r} but the model's readouts are {sorted(readout)}.{hint}")
+    return Readouts(readout)[name]
 
 
 @lru_cache
