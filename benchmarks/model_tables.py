@@ -131,7 +131,7 @@ def _figures(lines: Lines, columns: dict[str, str]) -> str:
 
 def many_tasks(lines: Lines) -> str:
     """One row per task: random, the simulator, the agent that learned with the reward, and a model without reward by its frames,
-    planning and reacting; and the planner's share of the two to compare with."""
+    planning and reacting; and the share that the better of these has of the two to compare with."""
     lines = latest(lines)
     most = max((line["frames"] for line in lines), default=0)
     found = group(lines, "method", "frames")
@@ -142,13 +142,14 @@ def many_tasks(lines: Lines) -> str:
             method: mean_and_interval(
                 [line for line in cell if line["method"] == method and line["frames"] in (0, most)], "return_mean"
             )[0]
-            for method in ("planner", "simulator", "task_agent")
+            for method in ("planner", "policy", "simulator", "task_agent")
         }
+        ours = max((means[method] for method in ("planner", "policy") if means[method] is not None), default=None)
         said = (plus_minus([line for line in cell if line in found[column]], "return_mean") for column in columns)
         soonest = min(
             (line["minutes_to_first_good_episode"] for line in cell if "minutes_to_first_good_episode" in line), default=None
         )
-        shares = (share(means["planner"], means[other]) for other in ("simulator", "task_agent"))
+        shares = (share(ours, means[other]) for other in ("simulator", "task_agent"))
         seeds = len({line["seed"] for line in cell if line["method"] == "planner"})
         rows.append([short(task), *said, *shares, number(soonest), str(seeds)])
     names = [
@@ -158,8 +159,8 @@ def many_tasks(lines: Lines) -> str:
     headings = [
         "Task",
         *names,
-        "Planner's share of the simulator's",
-        "Of that with the reward",
+        "Better of the two: of the simulator's",
+        "of that with the reward",
         "Minutes to a good episode",
         "Seeds",
     ]
