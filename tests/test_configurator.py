@@ -203,29 +203,6 @@ def test_a_state_that_is_not_handed_over_is_refused(before, after, named):
         body.agent(after).act(state, observation, key=jax.random.key(0))
 
 
-@pytest.mark.slow
-def test_the_mixed_agent_reacts_where_the_critic_finds_nothing_better_and_plans_elsewhere():
-    body = engine(both=task(cost={"left": 1.0}, mode="mixed", discount=0.9))
-    body.solve("both", *solution())
-    content = mpc.MixedAgent(body.agent("both").planning, tolerance=1e6)  # finds nothing worth a plan
-    observation = tiny.observation(0.2, 0.1)
-    state = content.reset(observation)
-    for step in range(3):
-        decision, state = content.act(state, observation, key=jax.random.key(step))
-    assert float(state.reacted_share) == 1.0
-    policy = mpc.PolicyAgent(body.model, body.solutions["both"].policy)
-    reaction, _ = policy.act(policy.reset(observation), observation, key=jax.random.key(0))
-    np.testing.assert_allclose(decision.action, reaction.action, atol=1e-6)
-
-    doubtful = mpc.MixedAgent(content.planning, tolerance=0.0)
-    state = doubtful.reset(observation)
-    decision, state = doubtful.act(state, observation, key=jax.random.key(0))
-    assert float(state.reacted_share) == 0.0
-    planned = doubtful.planning.act(doubtful.planning.reset(observation), observation, key=jax.random.key(0))[0]
-    assert decision.action.shape == planned.action.shape
-    assert abs(float(decision.action[0]) - float(reaction.action[0])) > 0.1
-
-
 @pytest.mark.parametrize(
     ("make", "named"),
     [
