@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -172,6 +173,14 @@ def test_a_model_without_reward_is_driven_to_a_task(small):
     assert many_tasks.bench_many_tasks(["cartpole"], [1], ["planner", "policy"], 2_000, 20) == []
     kept = many_tasks.folder("cartpole", 1, 2_000) / "tasks" / "cartpole.balance"
     assert sorted(path.name for path in kept.iterdir()) == ["critic", "imagined.json", "policy"]
+
+
+def test_what_compiles_is_seen_and_what_did_before_is_not():
+    program, given = jax.jit(lambda x: 3 * x + 1), np.ones(7)
+    for compiled in (True, False):
+        with switching._compilations() as seen:
+            program(given).block_until_ready()
+        assert bool(seen) == compiled, seen
 
 
 @pytest.mark.slow
