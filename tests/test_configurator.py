@@ -32,7 +32,7 @@ def engine(**tasks):
     return mpc.Configurator(
         model,
         costs=COSTS,
-        **(tasks or {"west": task(cost={"left": 2.0}), "east": task(cost={"right": 1.0, "effort": 0.01})}),
+        **(tasks or {"west": task(cost={"left": 2.0}), "east": task(cost={"right": 1.0, "effort": 0.01}, discount=0.9)}),
     )
 
 
