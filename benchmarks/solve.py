@@ -1,7 +1,6 @@
 """`sailplan solve`: a new task on a model that never saw it: its cost, a critic and a policy from imagination, no environment step."""
 
 import contextlib
-import runpy
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ import worldmodels
 from benchmarks.json_file import write_json
 from mpc.evaluation import HELD_OUT
 from mpc.scoring import return_under
+from mpc.terms import cost_in
 from planners.errors import require_counts
 from worldmodels import manifest
 from worldmodels.data.dataset import Dataset
@@ -96,15 +96,7 @@ def described(cost: str, task: Path | None) -> tuple[mpc.Task, dict[str, Any]]:
         return mpc.Task.read(task), {}
     if not cost.endswith(".py"):
         return mpc.Task({cost: 1.0}), {}
-    if not Path(cost).is_file():
-        raise mpc.ConfigurationError(f"--cost {cost}: no such file.")
-    try:
-        function = runpy.run_path(cost).get("cost")
-    except (Exception, SystemExit) as error:
-        raise mpc.ConfigurationError(f"{cost}: it cannot be run, {type(error).__name__}: {error}.") from error
-    if not callable(function):
-        raise mpc.ConfigurationError(f"{cost} defines no function cost(readout, action, step).")
-    return mpc.Task({"cost": 1.0}), {"cost": function}
+    return mpc.Task({"cost": 1.0}), {"cost": cost_in(cost)}
 
 
 def scored(environment: mpc.Environment, agent: Any, cost: Any, model: Any, episodes: int, seed: int) -> dict[str, Any]:
