@@ -24,7 +24,7 @@ from mpc.policy import Policy, PolicyAgent
 from mpc.storage import load_critic, load_policy
 from mpc.switching import handed_over
 from mpc.terms import GOALS, aim, check_own, term
-from planners import Planner, PlannerError
+from planners import ILQR, Planner, PlannerError
 from worldmodels import Abstraction, WorldModel
 from worldmodels.errors import WorldModelError
 from worldmodels.simulator import Simulator
@@ -71,14 +71,19 @@ class Configurator:
                 self._load(name, Path(task.solution))
 
     def cost(self, name: str) -> Combined:
-        """The cost of a task: every term of every task, weighted by this one's wishes."""
+        """The cost of a task: every term of every task, weighted by this one's wishes.
+
+        Where iLQR plans, its own terms only: Gauss-Newton is for sums of squares, and one term of another task could be none.
+        """
         task = self._task(name)
-        terms: dict[str, tuple[float, Any]] = {each: (task.cost.get(each, 0.0), made) for each, made in self._terms.items()}
+        alone = isinstance(self._planner(task), ILQR)
+        wishes = task.cost if alone else self._terms
+        terms: dict[str, tuple[float, Any]] = {each: (task.cost.get(each, 0.0), self._terms[each]) for each in wishes}
         for kind, called in GOALS.items():
             goals = {each: made for each, made in self._goals.items() if isinstance(made, kind)}
             if name in goals:
                 terms[called] = (task.goal_weight, goals[name])
-            elif goals:
+            elif goals and not alone:
                 terms[called] = (0.0, next(iter(goals.values())))
         return combine(**terms)
 

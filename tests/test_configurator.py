@@ -15,6 +15,7 @@ from mpc.critic import Critic
 from mpc.errors import ConfigurationError, CostError, MPCError
 from mpc.policy import Policy
 from tests import tiny
+from tests.planner_list import MEMBERS
 from tests.test_agent import true_model
 from worldmodels.checkpoint import CheckpointError
 
@@ -74,6 +75,27 @@ def test_a_task_changes_the_weights_it_names_and_nothing_else():
     }
     terms = east.running(body.model, jnp.array([0.1, 0.0]), jnp.array([0.5]), jnp.zeros((), jnp.int32))
     np.testing.assert_allclose([terms["left"], terms["right"], terms["effort"]], [0.0, 0.16, 0.005], rtol=1e-5)
+
+
+BESIDE = {"east": task(cost={"right": 1.0}), "home": task(goal=tiny.observation()), "still": task(goal={"velocity": [0.0]})}
+
+
+@pytest.mark.parametrize("member", [pytest.param(m, marks=[pytest.mark.slow] * m.variant, id=m.name) for m in MEMBERS])
+def test_a_task_decides_as_if_it_were_alone(member):
+    spec = tiny.DISCRETE if member.discrete else tiny.SPEC
+    model, planner = worldmodels.JEPA(spec, **SMALL), member.make(3)
+    west = task(cost={"left": 2.0} if member.discrete else {"left": 2.0, "effort": 0.01}, planner=planner)
+    beside = {name: replace(other, planner=planner) for name, other in BESIDE.items()}
+    bodies = [mpc.Configurator(model, costs=COSTS, west=west, **others) for others in ({}, beside)]
+    alone, among = (acts_once(body, "west", tiny.observation(0.8, 0.3)) for body in bodies)
+    np.testing.assert_allclose(among, alone, atol=1e-4)
+
+
+def test_ilqr_plans_by_the_residuals_of_its_task_whatever_stands_beside():
+    body = engine(west=task(cost={"left": 2.0, "effort": 0.01}, planner=planners.ILQR(horizon=3)), **BESIDE)
+    at = body.model, jnp.array([0.5, 0.0]), jnp.array([0.5]), jnp.zeros((), jnp.int32)
+    np.testing.assert_allclose(body.cost("west").residuals(*at), [2**0.5, 0.1], rtol=1e-5)
+    assert set(body.cost("west").parts) == {"left", "effort"} and body.cost("east").residuals(*at) is None
 
 
 def test_of_a_goal_only_what_it_names_matters_by_the_data_s_deviation():
