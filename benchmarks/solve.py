@@ -3,7 +3,6 @@
 import contextlib
 import json
 import re
-import runpy
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -26,6 +25,7 @@ from mpc.description import usual_planner
 from mpc.evaluation import HELD_OUT
 from mpc.imagination import ImaginationProgress
 from mpc.scoring import return_under
+from mpc.terms import cost_in
 from planners.errors import require_counts
 from worldmodels import manifest
 from worldmodels.data import Dataset, Episode
@@ -119,17 +119,7 @@ def described(cost: str, task: Path | None) -> tuple[mpc.Task, dict[str, Any]]:
         return mpc.Task.read(task), {}
     if not cost.endswith(".py"):
         return mpc.Task({cost: 1.0}), {}
-    if not Path(cost).is_file():
-        raise mpc.ConfigurationError(f"--cost {cost}: no such file.")
-    try:
-        defined = runpy.run_path(cost).get("cost")
-    except (Exception, SystemExit) as error:
-        raise mpc.ConfigurationError(f"{cost}: it cannot be run, {type(error).__name__}: {error}.") from error
-    if not (callable(defined) or isinstance(defined, mpc.TaskCost)):
-        raise mpc.ConfigurationError(
-            f"{cost} defines no cost: expected def cost(readout, action, step), or cost = mpc.combine(...)."
-        )
-    return mpc.Task({"cost": 1.0}), {"cost": defined}
+    return mpc.Task({"cost": 1.0}), {"cost": cost_in(cost)}
 
 
 def lasting(wanted: mpc.Task) -> mpc.Task:

@@ -74,7 +74,7 @@ class PlanningAgent:
     model: Any
     cost: Any
     planner: planners.Planner = static()
-    discount: float = static(default=1.0)
+    discount: float | Array = 1.0
     exploration: float | None = static(default=0.3)
     critic: Any = None
     policy: Any = None

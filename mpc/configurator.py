@@ -6,32 +6,31 @@ not count: changing from one to another changes numbers only, and compiles nothi
 """
 
 import difflib
-import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from math import isclose
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
-from mpc import tasks as library
 from mpc.agent import AgentState, PlanningAgent
-from mpc.costs import TaskCost, check, cost, goal, middle
+from mpc.costs import TaskCost, check, middle
 from mpc.critic import Critic
 from mpc.description import Task, usual_planner
-from mpc.errors import ConfigurationError, CostError, GoalWarning
-from mpc.goals import brought_near, far_from_data
-from mpc.intrinsic import Combined, combine, effort
+from mpc.errors import ConfigurationError, CostError
+from mpc.goals import brought_near
+from mpc.intrinsic import Combined, combine
 from mpc.mixed import MixedAgent, MixedState
 from mpc.policy import Policy, PolicyAgent
+from mpc.storage import load_critic, load_policy
 from mpc.switching import handed_over
-from planners import Planner, PlannerError
+from mpc.terms import GOALS, aim, check_own, term
+from planners import ILQR, Planner, PlannerError
 from worldmodels import Abstraction, WorldModel
-from worldmodels.errors import SpecError
+from worldmodels.errors import WorldModelError
 from worldmodels.simulator import Simulator
 
-GOAL, EFFORT = "goal", "effort"
 SEEDED = 16  # one in so many candidates is a plan of the policy, where the planner does not say otherwise
 
 
@@ -60,27 +59,36 @@ class Configurator:
             if not isinstance(task, Task):
                 raise ConfigurationError(f"task {name}={task!r}: expected an mpc.Task.")
         _check_model(model, tasks)
-        _check_own(own)
+        check_own(own)
         self.model, self.tasks = model, tasks
         self.solutions: dict[str, Solution] = {}
         self._agents: dict[str, Any] = {}
         names = dict.fromkeys(name for task in tasks.values() for name in task.cost)
-        self._terms = {name: brought_near(model, self._term(name, own), f"cost {name!r}: its goal") for name in names}
-        self._goals = {name: self._reachable(name, task.goal) for name, task in tasks.items() if task.goal is not None}
-        for name, term in self._terms.items():
-            _check_term(name, term, model)
-        for name in tasks:
+        self._terms = {name: brought_near(model, term(name, own, model.spec), f"cost {name!r}: its goal") for name in names}
+        self._goals = {name: aim(name, task.goal, model) for name, task in tasks.items() if task.goal is not None}
+        for name, made in self._terms.items():
+            _check_term(name, made, model)
+        for name, task in tasks.items():
             check(model, self.cost(name), middle(model))
             self._check_planner(name)
+            if task.solution is not None:
+                self._load(name, Path(task.solution))
 
     def cost(self, name: str) -> Combined:
-        """The cost of a task: every term of every task, weighted by this one's wishes."""
+        """The cost of a task: every term of every task, weighted by this one's wishes.
+
+        Where iLQR plans, its own terms only: Gauss-Newton is for sums of squares, and one term of another task could be none.
+        """
         task = self._task(name)
-        terms: dict[str, tuple[float, Any]] = {term: (task.cost.get(term, 0.0), made) for term, made in self._terms.items()}
-        if self._goals:
-            anywhere = next(iter(self._goals.values()))
-            reach = goal(self._goals.get(name, anywhere), action_weight=0.0)
-            terms[GOAL] = (task.goal_weight if name in self._goals else 0.0, reach)
+        alone = isinstance(self._planner(task), ILQR)
+        wishes = task.cost if alone else self._terms
+        terms: dict[str, tuple[float, Any]] = {each: (task.cost.get(each, 0.0), self._terms[each]) for each in wishes}
+        for kind, called in GOALS.items():
+            goals = {each: made for each, made in self._goals.items() if isinstance(made, kind)}
+            if name in goals:
+                terms[called] = (task.goal_weight, goals[name])
+            elif goals and not alone:
+                terms[called] = (0.0, next(iter(goals.values())))
         return combine(**terms)
 
     def agent(self, name: str) -> PlanningAgent | PolicyAgent | MixedAgent:
@@ -92,8 +100,9 @@ class Configurator:
     def switch(self, name: str, state: Any) -> tuple[PlanningAgent | PolicyAgent | MixedAgent, AgentState | MixedState]:
         """In mid-episode: who acts on a task from here on, and from which state, given the one that the agent before left.
 
-        Whatever the two tasks' modes, planners and horizons: belief and counts stay, and the search too where it fits (else it starts
-        cold). Each mode compiles when it is used first, and not again.
+        Whatever the two tasks' modes, planners and horizons: belief and the number of decisions stay, and the search too where it fits
+        (else it starts cold). How often was reacted is counted from when the mixed mode began. Each mode compiles when it is used
+        first, and not again.
         """
         agent = self.agent(name)
         return agent, handed_over(state, agent)
@@ -115,15 +124,24 @@ class Configurator:
         self.solutions[name] = Solution(critic, policy)
         self._agents.pop(name, None)
 
+    def _load(self, name: str, folder: Path) -> None:
+        """`solve` by what `sailplan solve --out folder` wrote."""
+        try:
+            self.solve(name, load_critic(folder / "critic"), load_policy(folder / "policy").policy)
+        except (WorldModelError, ConfigurationError) as error:
+            raise ConfigurationError(f"task {name!r}: solution={str(folder)!r}: {error}") from error
+
     def _made(self, name: str) -> PlanningAgent | PolicyAgent | MixedAgent:
         task, solved = self._task(name), self.solutions.get(name)
         if solved is None and task.mode != "plan":
-            raise ConfigurationError(f"task {name!r}: mode={task.mode!r} needs a critic and a policy. Give them by `solve`.")
+            raise ConfigurationError(
+                f"task {name!r}: mode={task.mode!r} needs a critic and a policy. Give them by `solve`, or their folder as solution=."
+            )
         if solved is not None and task.mode == "react":
             return PolicyAgent(self.model, solved.policy)
         learned = {} if solved is None else solved._asdict()
         planner = self._planner(task) if solved is None else _seeded(self._planner(task))
-        planning = PlanningAgent(self.model, self.cost(name), planner, discount=task.discount, **learned)
+        planning = PlanningAgent(self.model, self.cost(name), planner, discount=float(task.discount), **learned)
         return MixedAgent(planning) if task.mode == "mixed" else planning
 
     def _planner(self, task: Task) -> Planner:
@@ -143,41 +161,6 @@ class Configurator:
             near = difflib.get_close_matches(name, self.tasks, n=2) or sorted(self.tasks)
             raise ConfigurationError(f"no task {name!r}. Did you mean {' or '.join(near)}?")
         return self.tasks[name]
-
-    def _term(self, name: str, own: Mapping[str, Any]) -> TaskCost:
-        if name in own:
-            return own[name] if isinstance(own[name], TaskCost) else cost(own[name])
-        if name == EFFORT:
-            return effort()
-        if name not in library.TASKS:
-            known = [*own, EFFORT, *library.TASKS]
-            near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-            hint = f"Did you mean {' or '.join(near)}?" if near else f"Known: {', '.join(known)}."
-            raise ConfigurationError(f"no cost named {name!r}. {hint}")
-        body, environment = name.partition(".")[0], self.model.spec.environment
-        if environment.startswith("dm_control/") and not environment.startswith(f"dm_control/{body}-"):
-            raise ConfigurationError(f"cost {name!r} is for the body {body}, the model is of {environment}.")
-        return cost(library.TASKS[name])
-
-    def _reachable(self, name: str, wanted: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """The goal, or the nearest observation within what the data reached, with a warning that tells the distance."""
-        spec = self.model.spec
-        try:
-            spec.check_observation(wanted)
-        except SpecError as error:
-            raise ConfigurationError(f"task {name!r}: its goal does not suit the model: {error}") from error
-        far = far_from_data(self.model, wanted)
-        if far is None:
-            return {each: np.asarray(wanted[each], np.float32) for each in spec.names}
-        warnings.warn(
-            f"task {name!r}: its goal is out of the data's reach by {far.away:.1f} standard deviations ({far.words}): "
-            "the nearest within is sought instead.",
-            GoalWarning,
-            stacklevel=4,
-        )
-        normaliser = self.model.normaliser
-        near = np.clip(np.asarray(spec.flatten(wanted)), normaliser.low[...], normaliser.high[...])
-        return {each: np.asarray(value) for each, value in {**wanted, **spec.unflatten(near)}.items()}
 
 
 def _seeded(planner: Any) -> Any:
@@ -199,12 +182,17 @@ def _check_model(model: Any, tasks: Mapping[str, Task]) -> None:
     for name, task in tasks.items():
         if isinstance(model, Simulator) and task.mode != "plan":
             raise ConfigurationError(f"task {name!r}: mode={task.mode!r} on a simulator, which is planned on: expected 'plan'.")
+        if task.action_repeat not in (None, model.spec.action_repeat):
+            raise ConfigurationError(
+                f"task {name!r}: action_repeat={task.action_repeat}: expected {model.spec.action_repeat}, at which the model was "
+                "learned. Give one that was learned at the task's."
+            )
 
 
-def _check_term(name: str, term: TaskCost, model: Any) -> None:
+def _check_term(name: str, made: TaskCost, model: Any) -> None:
     """`CostError`, naming the term, unless it suits the model."""
     try:
-        check(model, combine(**{name: (1.0, term)}), middle(model))
+        check(model, combine(**{name: (1.0, made)}), middle(model))
     except CostError as error:
         raise CostError(f"cost {name!r}: {error}") from error
 
@@ -224,18 +212,4 @@ def _check_learned(call: str, model: Any, critic: Any, policy: Any) -> None:
         if given.size != size:
             raise ConfigurationError(
                 f"{call}: the {name} reads {given.size} features, the model has {size}: learned on another model?"
-            )
-
-
-def _check_own(costs: Any) -> None:
-    """`ConfigurationError` unless `costs` are terms by names that are free."""
-    if not isinstance(costs, Mapping):
-        raise ConfigurationError(f"costs={costs!r}: expected {{name: an mpc cost, or a function of (readout, action, step)}}.")
-    for name, term in costs.items():
-        if name in (GOAL, EFFORT, *library.TASKS):
-            meant = "the distance to Task(goal=...)" if name == GOAL else f"mpc's own {name}"
-            raise ConfigurationError(f"costs[{name!r}]: this is the name of {meant}. Choose another one.")
-        if isinstance(term, type) or not (isinstance(term, TaskCost) or callable(term)):
-            raise ConfigurationError(
-                f"costs[{name!r}]={term!r}: expected an mpc cost, or a function of (readout, action, step)."
             )

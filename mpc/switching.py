@@ -16,7 +16,7 @@ from mpc.policy import PolicyAgent
 def handed_over(state: Any, agent: PlanningAgent | PolicyAgent | MixedAgent) -> AgentState | MixedState:
     """`state` as `agent` keeps it. What is believed, what was sent and how often was decided stay.
 
-    A search goes on where it was the last decision's and the planner keeps one of the same shape (kind and horizon); elsewhere it starts
+    Only a `MixedState` knows how often was reacted: where another mode comes between, that count begins again. A search goes on where it was the last decision's and the planner keeps one of the same shape (kind and horizon); elsewhere it starts
     cold.
     """
     believed = state.agent if isinstance(state, MixedState) else state

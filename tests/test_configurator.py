@@ -15,11 +15,13 @@ from mpc.critic import Critic
 from mpc.errors import ConfigurationError, CostError, MPCError
 from mpc.policy import Policy
 from tests import tiny
+from tests.planner_list import MEMBERS
 from tests.test_agent import true_model
 from worldmodels import checkpoint
 from worldmodels.checkpoint import CheckpointError
 
 PLANNER = planners.CEM(horizon=8, samples=32, iterations=3, elites=8)
+SMALL = {"latent": 8, "hidden": 8, "head": 8, "expander": 8}
 COSTS = {"left": mpc.reach("position", -0.5), "right": lambda readout, action, step: (readout["position"][0] - 0.5) ** 2}
 
 
@@ -33,7 +35,7 @@ def engine(**tasks):
     return mpc.Configurator(
         model,
         costs=COSTS,
-        **(tasks or {"west": task(cost={"left": 2.0}), "east": task(cost={"right": 1.0, "effort": 0.01})}),
+        **(tasks or {"west": task(cost={"left": 2.0}), "east": task(cost={"right": 1.0, "effort": 0.01}, discount=0.9)}),
     )
 
 
@@ -76,6 +78,45 @@ def test_a_task_changes_the_weights_it_names_and_nothing_else():
     np.testing.assert_allclose([terms["left"], terms["right"], terms["effort"]], [0.0, 0.16, 0.005], rtol=1e-5)
 
 
+BESIDE = {"east": task(cost={"right": 1.0}), "home": task(goal=tiny.observation()), "still": task(goal={"velocity": [0.0]})}
+
+
+@pytest.mark.parametrize("member", [pytest.param(m, marks=[pytest.mark.slow] * m.variant, id=m.name) for m in MEMBERS])
+def test_a_task_decides_as_if_it_were_alone(member):
+    spec = tiny.DISCRETE if member.discrete else tiny.SPEC
+    model, planner = worldmodels.JEPA(spec, **SMALL), member.make(3)
+    west = task(cost={"left": 2.0} if member.discrete else {"left": 2.0, "effort": 0.01}, planner=planner)
+    beside = {name: replace(other, planner=planner) for name, other in BESIDE.items()}
+    bodies = [mpc.Configurator(model, costs=COSTS, west=west, **others) for others in ({}, beside)]
+    alone, among = (acts_once(body, "west", tiny.observation(0.8, 0.3)) for body in bodies)
+    np.testing.assert_allclose(among, alone, atol=1e-4)
+
+
+def test_ilqr_plans_by_the_residuals_of_its_task_whatever_stands_beside():
+    body = engine(west=task(cost={"left": 2.0, "effort": 0.01}, planner=planners.ILQR(horizon=3)), **BESIDE)
+    at = body.model, jnp.array([0.5, 0.0]), jnp.array([0.5]), jnp.zeros((), jnp.int32)
+    np.testing.assert_allclose(body.cost("west").residuals(*at), [2**0.5, 0.1], rtol=1e-5)
+    assert set(body.cost("west").parts) == {"left", "effort"} and body.cost("east").residuals(*at) is None
+
+
+def test_of_a_goal_only_what_it_names_matters_by_the_data_s_deviation():
+    model = true_model()
+    model.normaliser.scale[...] = jnp.array([2.0, 0.5])
+    model.normaliser.low[...], model.normaliser.high[...] = -jnp.ones(2), jnp.ones(2)
+    goals = {"there": {"position": [0.5]}, "still": {"velocity": [0.0]}, "both": {"position": [0.5], "velocity": [0.0]}}
+    body = mpc.Configurator(model, **{name: task(goal=goal, goal_weight=3.0) for name, goal in goals.items()})
+    ends = {name: float(body.cost(name).terminal(model, jnp.array([1.5, 1.0]), 0)) for name in goals}
+    assert ends == pytest.approx({"there": 3 * 0.5 * 0.5**2, "still": 3 * 0.5 * 2.0**2, "both": 3.0})
+    assert len({jax.tree.structure(body.cost(name)) for name in goals}) == 1
+    with pytest.warns(UserWarning, match=r"'far'.*4\.0 standard deviations"):
+        body = mpc.Configurator(model, far=task(goal={"position": [9.0]}))
+    assert float(body.cost("far").terminal(model, jnp.array([1.0, 7.0]), 0)) == 0.0
+    with pytest.raises(ConfigurationError, match=r"goal is \['camera'\], some .* reads out, \['velocity'\], or all of"):
+        mpc.Configurator(
+            worldmodels.JEPA(tiny.BOTH, **SMALL), seen=task(goal={"camera": tiny.observation(spec=tiny.BOTH)["camera"]})
+        )
+
+
 def test_plans_of_a_solved_task_are_seeded_by_its_policy_as_far_as_the_planner_leaves_it_open():
     asked, gradient = replace(PLANNER, proposals=5), planners.Gradient(horizon=8)
     body = engine(
@@ -106,6 +147,21 @@ def test_modes_need_what_they_are_made_of():
         body.solve(name, *solution())
     assert isinstance(body.agent("west"), mpc.PolicyAgent)
     assert isinstance(body.agent("both"), mpc.MixedAgent)
+
+
+def test_a_task_brings_its_solution_from_a_folder_and_acts_by_it(tmp_path):
+    model = worldmodels.JEPA(tiny.SPEC, **SMALL)
+    critic, policy = Critic(8, tiny.SPEC, hidden=8), Policy(8, tiny.SPEC, hidden=8)
+    mpc.save_critic(critic, tmp_path / "solved" / "critic")
+    mpc.save_policy(mpc.PolicyAgent(model, policy), tmp_path / "solved" / "policy")
+    (tmp_path / "task.toml").write_text('mode = "react"\nsolution = "solved"\naction_repeat = 2\n[cost]\neffort = 1.0\n')
+    body = mpc.Configurator(model, rest=mpc.Task.read(tmp_path / "task.toml"))
+    observation, reacting = tiny.observation(0.2, 0.1), mpc.PolicyAgent(model, policy)
+    wanted, _ = reacting.act(reacting.reset(observation), observation, key=jax.random.key(0))
+    np.testing.assert_array_equal(acts_once(body, "rest", observation), wanted.action)
+    with pytest.raises(ConfigurationError, match=r"task 'rest': solution=.*solved.*critic reads 8 features, the model has 4"):
+        other = worldmodels.JEPA(tiny.SPEC, **{**SMALL, "latent": 4})
+        mpc.Configurator(other, rest=mpc.Task.read(tmp_path / "task.toml"))
 
 
 def test_a_critic_and_a_policy_of_another_model_are_refused():
@@ -204,29 +260,6 @@ def test_a_state_that_is_not_handed_over_is_refused(before, after, named):
         body.agent(after).act(state, observation, key=jax.random.key(0))
 
 
-@pytest.mark.slow
-def test_the_mixed_agent_reacts_where_the_critic_finds_nothing_better_and_plans_elsewhere():
-    body = engine(both=task(cost={"left": 1.0}, mode="mixed", discount=0.9))
-    body.solve("both", *solution())
-    content = mpc.MixedAgent(body.agent("both").planning, tolerance=1e6)  # finds nothing worth a plan
-    observation = tiny.observation(0.2, 0.1)
-    state = content.reset(observation)
-    for step in range(3):
-        decision, state = content.act(state, observation, key=jax.random.key(step))
-    assert float(state.reacted_share) == 1.0
-    policy = mpc.PolicyAgent(body.model, body.solutions["both"].policy)
-    reaction, _ = policy.act(policy.reset(observation), observation, key=jax.random.key(0))
-    np.testing.assert_allclose(decision.action, reaction.action, atol=1e-6)
-
-    doubtful = mpc.MixedAgent(content.planning, tolerance=0.0)
-    state = doubtful.reset(observation)
-    decision, state = doubtful.act(state, observation, key=jax.random.key(0))
-    assert float(state.reacted_share) == 0.0
-    planned = doubtful.planning.act(doubtful.planning.reset(observation), observation, key=jax.random.key(0))[0]
-    assert decision.action.shape == planned.action.shape
-    assert abs(float(decision.action[0]) - float(reaction.action[0])) > 0.1
-
-
 @pytest.mark.parametrize(
     ("make", "named"),
     [
@@ -242,7 +275,14 @@ def test_the_mixed_agent_reacts_where_the_critic_finds_nothing_better_and_plans_
         (lambda: with_own(effort=COSTS["left"]), r"costs\['effort'\]: this is the name of mpc's own effort"),
         (lambda: with_own(**{"walker.run": COSTS["left"]}), r"costs\['walker.run'\]: this is the name of mpc's own"),
         (lambda: engine(west=task(cost={"goal": 1.0})), "no cost named 'goal'"),
-        (lambda: engine(west=task(goal={"position": [0.1]})), r"task 'west': its goal does not suit the model.*velocity"),
+        (lambda: engine(west=task(goal={"positon": [0.1]})), r"task 'west': its goal does not suit the model.*'position'"),
+        (lambda: engine(west=task(goal={"position": [0.1, 2]})), r"task 'west': its goal does not suit the model.*shape"),
+        (lambda: engine(west=task(cost={"left": 1.0}, action_repeat=4)), "task 'west': action_repeat=4: expected 2"),
+        (
+            lambda: engine(west=task(cost={"left": 1.0}, solution="nowhere")),
+            "task 'west': solution='nowhere': .*no such folder",
+        ),
+        (lambda: with_own(**{"goal, in part": COSTS["left"]}), r"costs\['goal, in part'\]: this is the name of the distance"),
         (lambda: engine(west=task(goal={"position": [0.1, 2], "velocity": [0.1]})), r"task 'west': its goal.*shape"),
         (lambda: engine(west=task(cost={"walker.walk": 1.0})), "height"),
         (lambda: with_own(left=mpc.reach("positon", 0.0)), "cost 'left': the cost reads 'positon'.*Did you mean position"),
@@ -269,9 +309,6 @@ def acts_once(body, name, observation):
     agent = body.agent(name)
     decision, _ = agent.act(agent.reset(observation), observation, key=jax.random.key(0))
     return np.asarray(decision.action)
-
-
-SMALL = {"latent": 8, "hidden": 8, "head": 8, "expander": 8}
 
 
 @pytest.mark.parametrize("spec", [tiny.PICTURES, tiny.BOTH])

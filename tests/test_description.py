@@ -1,8 +1,11 @@
 """What is wanted, in a few words: read from Python and from files, and refused by the field that does not fit."""
 
 import json
-from dataclasses import replace
+import re
+from dataclasses import fields, replace
+from pathlib import Path
 
+import jax.numpy as jnp
 import pytest
 
 import mpc
@@ -30,6 +33,34 @@ def test_a_task_is_read_from_json_as_from_toml(tmp_path):
     engine(west=replace(read, planner=PLANNER)).agent("west")
 
 
+def test_what_a_file_names_lies_beside_it_and_a_term_of_the_library_needs_no_quotes(tmp_path):
+    (tmp_path / "task.toml").write_text(
+        'solution = "solved"\naction_repeat = 2\n[cost]\ncartpole.balance = 1.0\n"mine.py" = 0.5\n"walker.walk" = 2\n'
+    )
+    read = mpc.Task.read(tmp_path / "task.toml")
+    assert read.cost == {"cartpole.balance": 1.0, str(tmp_path / "mine.py"): 0.5, "walker.walk": 2}
+    assert (read.solution, read.action_repeat) == (tmp_path / "solved", 2)
+    (tmp_path / "task.json").write_text(json.dumps({"cost": {"left": 1}, "planner": None, "goal": None, "solution": None}))
+    assert mpc.Task.read(tmp_path / "task.json") == mpc.Task({"left": 1})
+
+
+def test_the_file_in_the_docs_is_a_task(tmp_path):
+    page = Path(__file__).parent.parent / "docs" / "many-tasks.md"
+    (tmp_path / "task.toml").write_text(re.findall(r"```toml\n(.*?)```", page.read_text(), re.DOTALL)[0])
+    read = mpc.Task.read(tmp_path / "task.toml")
+    assert all(getattr(read, each.name) not in (None, {}) for each in fields(mpc.Task))
+
+
+def test_a_cost_of_a_python_file_is_planned_by(tmp_path):
+    (tmp_path / "mine.py").write_text("def cost(readout, action, step):\n    return (readout['position'][0] - 0.5) ** 2\n")
+    (tmp_path / "task.toml").write_text('[cost]\n"mine.py" = 2.0\n')
+    body = engine(mine=replace(mpc.Task.read(tmp_path / "task.toml"), planner=PLANNER))
+    assert float(body.cost("mine").terminal(body.model, jnp.array([1.5, 0.0]), 0)) == 2.0
+    (tmp_path / "task.toml").write_text('[cost]\n"yours.py" = 2.0\n')
+    with pytest.raises(ConfigurationError, match=r"yours\.py: no such file"):
+        engine(yours=mpc.Task.read(tmp_path / "task.toml"))
+
+
 WRONG = [  # fields of a task, and what the error must say: the field, what was given, what is expected
     ({"cost": "walker.walk"}, r"cost='walker.walk': expected \{name: weight\}"),
     ({"cost": ["left"]}, r"cost=\['left'\]: expected \{name: weight\}"),
@@ -44,7 +75,12 @@ WRONG = [  # fields of a task, and what the error must say: the field, what was 
     ({"cost": {"left": 1.0}, "goal_weight": "big"}, "goal_weight='big': expected a finite number"),
     ({"cost": {"left": 0.0, "effort": 0}}, "wants nothing: all its weights are 0"),
     ({"goal": {"position": [0.0], "velocity": [0.0]}, "goal_weight": 0.0}, "wants nothing: all its weights are 0"),
+    ({"cost": {"left": 1.0}, "action_repeat": "two"}, "action_repeat='two': expected a whole number"),
+    ({"cost": {"left": 1.0}, "action_repeat": True}, "action_repeat=True: expected a whole number"),
+    ({"cost": {"left": 1.0}, "action_repeat": 0}, "action_repeat=0: expected a whole number of at least 1"),
+    ({"cost": {"left": 1.0}, "solution": 3}, "solution=3: expected a folder"),
     ({"goal": "home"}, "goal='home': expected an observation"),
+    ({"goal": {}}, r"goal=\{\}: expected an observation"),
     ({"goal": {"position": "there", "velocity": [0.0]}}, r"goal\['position'\]='there': expected finite numbers"),
     ({"goal": {"position": [[1.0], [1.0, 2.0]]}}, r"goal\['position'\]=.*: expected finite numbers"),
 ]
@@ -60,6 +96,24 @@ WRONG_IN_FILES = [
         "planner: spread='wide': expected a nu",
     ),
     ({"cost": {"left": 1.0}, "planner": {"name": "cem", "horizon": 5, "sample": 5}}, r"no setting \['sample'\]"),
+    (
+        {"cost": {"left": 1.0}, "planner": {"name": "gradient", "horizon": 4, "optimizer": "adam"}},
+        "planner: optimizer='adam': expected no such setting in a file",
+    ),
+    (
+        {"cost": {"left": 1.0}, "planner": {"name": "cem", "horizon": 4, "parameterisation": "knots"}},
+        "planner: parameterisation='knots': expected no",
+    ),
+    (
+        {"cost": {"left": 1.0}, "planner": {"name": "mppi", "horizon": 4, "relative": "no"}},
+        "planner: relative='no': expected true",
+    ),
+    (
+        {"cost": {"left": 1.0}, "planner": {"name": "treesearch", "horizon": 4, "rollout": "no"}},
+        "planner: rollout='no': expected true",
+    ),
+    ({"cost": {"left": 1.0}, "planner": {"name": "gradient", "horizon": 4, "bound": 3}}, "planner: bound=3: expected a text"),
+    ({"cost": {"walker": {"walk": "a"}}}, "weight of walker.walk='a': expected a finite number"),
     ({"kost": {}}, "no field 'kost'. Did you mean cost"),
     ({"mode": "plan"}, "without cost and goal"),
     ([1], r"\[1\]: expected the fields of a task"),

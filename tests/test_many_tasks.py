@@ -205,6 +205,14 @@ def test_a_model_without_reward_is_driven_to_a_task(small):
     assert sorted(path.name for path in kept.iterdir()) == ["critic", "imagined.json", "policy"]
 
 
+def test_what_compiles_is_seen_and_what_did_before_is_not():
+    program, given = jax.jit(lambda x: 3 * x + 1), np.ones(7)
+    for compiled in (True, False):
+        with switching._compilations() as seen:
+            program(given).block_until_ready()
+        assert bool(seen) == compiled, seen
+
+
 @pytest.mark.slow
 def test_one_walker_switches_between_tasks_and_nothing_compiles(small, tmp_path, monkeypatch):
     for name, value in {"RESULTS": tmp_path / "switching.jsonl", "EPISODES": 2, "DECISIONS": 6, "PLANNER": TINY}.items():

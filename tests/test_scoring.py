@@ -44,5 +44,5 @@ def test_what_a_cost_asks_of_the_model_that_says_of_each_observation():
 
 
 def test_a_cost_of_what_was_not_observed_is_refused():
-    with pytest.raises(CostError, match=r"reads 'height', which was not observed: there are \['position', 'previous_action'"):
+    with pytest.raises(CostError, match=r"reads 'height' but the model's readouts are \['position', 'previous_action'"):
         return_under(mpc.reach("height", 1.0), true_model(), EPISODE)
