@@ -144,7 +144,7 @@ def many_tasks(lines: Lines) -> str:
             )[0]
             for method in ("planner", "policy", "simulator", "task_agent")
         }
-        ours = max((means[method] for method in ("planner", "policy") if means[method] is not None), default=None)
+        ours = max((mean for mean in (means["planner"], means["policy"]) if mean is not None), default=None)
         said = (plus_minus([line for line in cell if line in found[column]], "return_mean") for column in columns)
         soonest = min(
             (line["minutes_to_first_good_episode"] for line in cell if "minutes_to_first_good_episode" in line), default=None
