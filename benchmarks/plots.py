@@ -120,7 +120,7 @@ def bar_panel(
             axes.set_xlim(floor, floor * (max(ends) / floor) ** (1 / (1 - room)))
             _plain_powers(axes.xaxis)
         else:
-            axes.set_xlim(floor, floor + (max(*ends, floor + 1e-9) - floor) / (1 - room))
+            axes.set_xlim(floor, floor + (max(*ends, 0.0, floor + 1e-9) - floor) / (1 - room))
 
     return _panel(draw, (width, 0.75 + 0.34 * len(names)))
 

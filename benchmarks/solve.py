@@ -52,11 +52,9 @@ def solve(
 
     Args:
         model: a model's folder, or that of a run which holds model/ and memory/, as explore leaves it.
-        data: a dataset of the same environment: where imagination starts; memory/ beside the model if not given. Its rewards, if any,
-            are not looked at.
+        data: episodes of the same environment, where imagination starts; if not given, memory/ beside the model. Rewards do not count.
         out: a folder for policy/, critic/, progress.jsonl, solve.json, videos/ and report.html.
-        cost: a name of the cost library, such as walker.run, or a Python file that defines cost: a function of (readout, action, step)
-            or a cost of mpc's, such as mpc.combine(...).
+        cost: a name of the cost library, such as walker.run, or a Python file that defines cost: a function (readout, action, step), or mpc's.
         task: a TOML file with cost terms, weights, goal, planner and discount, in place of --cost.
         updates: of critic and policy.
         episodes: on unseen seeds, for each who acts.

@@ -246,6 +246,11 @@ def test_every_loss_has_its_own_look():
     assert len(set(looks)) == 8
 
 
+def test_bars_below_zero_say_their_values_too():
+    svg = plots.bar_panel(["dear", "cheap"], [-20.0, -10.0], plots.Axis("return"), texts=["minus twenty", "minus ten"])
+    assert "minus twenty" in svg and "minus ten" in svg
+
+
 def test_losses_that_a_logarithm_cannot_show(folder):
     events = [
         {"event": "train", "update": i, "losses": {"a": value, "b": 0.0}} for i, value in enumerate((1.0, math.nan, -2.0, 3.0))
