@@ -83,6 +83,7 @@ class PlanningAgent:
     risk: planners.Risk = static(default=planners.MEAN)
 
     def __post_init__(self):
+        object.__setattr__(self, "discount", jnp.asarray(self.discount, jnp.float32))
         if self.critic is not None and self.policy is None:
             raise MPCError(
                 "PlanningAgent(critic=...) without a policy: a critic says what a policy costs. Give policy=... too."
@@ -127,7 +128,7 @@ class PlanningAgent:
             terminal_cost=beyond if self.critic is None else FutureCost(self.model, self.critic, self.policy, not explore),
             proposal=None if self.policy is None else PolicyProposal(self.model, self.policy),
             actions=box,
-            discount=jnp.asarray(self.discount),
+            discount=self.discount,
             continues=never_ends if going_on is None else ContinuesOnModel(self.model, going_on),
             noise=self.model.draw_noise(futures, self.planner.horizon, key=jax.random.key(0) if key is None else key),
             risk=self.risk,

@@ -141,7 +141,7 @@ class Configurator:
             return PolicyAgent(self.model, solved.policy)
         learned = {} if solved is None else solved._asdict()
         planner = self._planner(task) if solved is None else _seeded(self._planner(task))
-        planning = PlanningAgent(self.model, self.cost(name), planner, discount=float(task.discount), **learned)
+        planning = PlanningAgent(self.model, self.cost(name), planner, discount=task.discount, **learned)
         return MixedAgent(planning) if task.mode == "mixed" else planning
 
     def _planner(self, task: Task) -> Planner:
