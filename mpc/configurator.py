@@ -110,13 +110,14 @@ class Configurator:
     def solve(self, name: str, critic: Critic, policy: Policy) -> None:
         """Judge and seed the plans of a task by what was learned for it (`mpc.imagine(model, configurator.cost(name), …)`).
 
-        One in sixteen of the planner's candidates is then a plan of the policy, unless its own `proposals` are set.
+        One in sixteen of the planner's candidates is then a plan of the policy, unless its own `proposals` are set. A task whose discount
+        is 1 takes the critic's.
         """
         task = self._task(name)
         if isinstance(self.model, Simulator):
             raise ConfigurationError(f"solve({name!r}): plans on a simulator have no use for a critic and a policy.")
         _check_learned(f"solve({name!r})", self.model, critic, policy)
-        if critic.discount is not None and not isclose(critic.discount, task.discount, rel_tol=1e-6):
+        if task.discount < 1 and critic.discount is not None and not isclose(critic.discount, task.discount, rel_tol=1e-6):
             raise ConfigurationError(
                 f"solve({name!r}): the critic was imagined at discount={critic.discount}, the task has {task.discount}: expected the same. "
                 "Imagine with ImaginationSettings(discount=...) of the task, or give the task the critic's."
@@ -141,7 +142,9 @@ class Configurator:
             return PolicyAgent(self.model, solved.policy)
         learned = {} if solved is None else solved._asdict()
         planner = self._planner(task) if solved is None else _seeded(self._planner(task))
-        planning = PlanningAgent(self.model, self.cost(name), planner, discount=task.discount, **learned)
+        lasting = solved is not None and task.discount == 1 and solved.critic.discount is not None
+        discount = solved.critic.discount if lasting else task.discount
+        planning = PlanningAgent(self.model, self.cost(name), planner, discount=discount, **learned)
         return MixedAgent(planning) if task.mode == "mixed" else planning
 
     def _planner(self, task: Task) -> Planner:

@@ -35,7 +35,7 @@ class Task:
       goal: an observation to reach, {name: array}, or None. Of one that names only some of what is observed the rest does not matter.
       goal_weight: of the distance to it.
       planner: how plans are searched, and how far; None for `usual_planner`, which suits the actions.
-      discount: per model step; that of the critic too, where there is one.
+      discount: per model step; that of the critic too, where there is one, whose discount a task with 1 takes.
       mode: "plan" (Mode-2), "react" (Mode-1) or "mixed"; the last two need a critic and a policy.
       action_repeat: environment steps a decision lasts, which must be the model's; None for whatever the model's is.
       solution: a folder that `sailplan solve --out` wrote, for its critic and policy.

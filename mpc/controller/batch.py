@@ -12,7 +12,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from mpc import costs
 from mpc.agent import PlanningAgent
 from mpc.controller import programs
 from mpc.controller.clocks import settle
@@ -64,7 +63,7 @@ class BatchController(Configuration):
 
     def warm_up(self, repeats: int = 3) -> None:
         """Compile everything and learn what a slice takes; afterwards nothing compiles. `ControllerError` for a short deadline."""
-        costs.check(self.agent.charged, self.agent.cost, costs.middle(self.agent.model), critic=self.agent.critic)  # type: ignore[union-attr]
+        self._check_cost()
         self._expect(self._rehearse(repeats))
         least = self._begin + self._slice + self._finish
         if self.settings.deadline is not None and self.settings.deadline < SLACK * least:

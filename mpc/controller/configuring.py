@@ -1,4 +1,4 @@
-"""What a running controller is after: a goal, the weights of its cost, or another cost altogether. Never in the loop's time."""
+"""What a running controller is after: a goal, the weights of its cost, another cost or another task. Never in the loop's time."""
 
 import contextlib
 import copy
@@ -15,8 +15,11 @@ from mpc import costs
 from mpc.agent import PlanningAgent
 from mpc.controller import programs
 from mpc.errors import ControllerError
+from mpc.mixed import MixedAgent
 from mpc.packing import pack
 from mpc.policy import PolicyAgent
+
+Acting = PlanningAgent | PolicyAgent | MixedAgent
 
 
 class Configuration:
@@ -33,7 +36,7 @@ class Configuration:
     reflex: Any
     tolerance: float | None = None
     intact: Any
-    _critic: Any = None
+    _critic: Any = None  # of the learned cost
     _rehearsed: frozenset[Any] = frozenset()
     _turn: Any = contextlib.nullcontext()  # in a loop a lock, held while deciding and while what is decided by changes
 
@@ -48,7 +51,8 @@ class Configuration:
         packed = None if reflex is None else pack(reflex)
         with self._turn:
             self.agent, self.flat, self.reflex = agent, flat, packed
-            self._critic = getattr(agent, "critic", None) or self._critic
+            if isinstance(getattr(agent, "cost", None), costs.LearnedCost):
+                self._critic = agent.critic or self._critic  # type: ignore[union-attr]
             self.intact = self.flat, self.reflex
 
     @property
@@ -96,26 +100,60 @@ class Configuration:
             )
         return dict(cost.parameters)
 
-    def configure(self, task: costs.TaskCost) -> None:
-        """Be driven by another cost; the critic, which knows only the learned one, is left out beside any other.
+    def configure(self, task: costs.TaskCost | Acting) -> None:
+        """Be driven by another cost, or be another agent on the same model, such as `mpc.Configurator.agent(task)`.
 
-        `CostError` for a cost that does not suit the model. Another kind of cost compiles, here and not in the loop, which another
-        thread may go on with meanwhile by what it had.
+        Beside another cost the critic is left out, which knows only the learned one; the policy stays. Another agent brings its own,
+        with its planner and mode: what is believed stays, and the search where the planner keeps one of the same shape.
+
+        `CostError` or `ControllerError` for what does not suit the model or the settings. What is new compiles, here and not in the
+        loop, which another thread may go on with meanwhile by what it had.
         """
-        if not isinstance(self.agent, PlanningAgent):
-            raise ControllerError(f"{type(self.agent).__name__} is driven by no cost: expected an agent that plans.")
-        if isinstance(task, costs.GoalCost):
-            self.agent.model.spec.check_observation(task.goal)
-        costs.check(self.agent.charged, task, costs.middle(self.agent.model), critic=self._critic)
-        aside = copy.copy(self)
+        aside, usual = copy.copy(self), None
         aside._turn = threading.RLock()
-        aside.take(replace(self.agent, cost=task, critic=self._critic if isinstance(task, costs.LearnedCost) else None))
-        known = aside.flat[1] in self._rehearsed
-        usual = None if known else aside._rehearse(1)
+        if isinstance(task, Acting):
+            self._check_agent(task)
+            aside._become(task)
+        else:
+            aside._drive_by_another(task)
+        known = aside._program in self._rehearsed
+        if not known:
+            aside._check_cost()
+            usual = aside._rehearse(1)
+        if usual is not None and isinstance(task, Acting):
+            aside._afford(sum(usual))
         with self._turn:
-            self.take(aside.agent)
-            if usual is not None:
+            self._follow(aside)
+            if not known:
                 self._expect(usual)
+
+    @property
+    def _program(self) -> Any:
+        """What decisions compile for."""
+        return self.flat[1], self.doubt is None
+
+    def _check_agent(self, agent: Acting) -> None:
+        """`ControllerError` unless `agent` can go on where this one is."""
+        raise ControllerError(f"{type(self).__name__}: {type(agent).__name__} given, expected a cost.")
+
+    def _become(self, agent: Acting) -> None:
+        """Take what an agent brings, by which it plans and reacts."""
+        self.tolerance, agent = (agent.tolerance, agent.planning) if isinstance(agent, MixedAgent) else (None, agent)
+        self._critic = None
+        self.take(agent)
+
+    def _check_cost(self) -> None:
+        """`CostError` unless the agent's cost, if it has one, suits the model."""
+        if isinstance(self.agent, PlanningAgent):
+            costs.check(self.agent.charged, self.agent.cost, costs.middle(self.agent.model), critic=self.agent.critic)
+
+    def _follow(self, aside: "Configuration") -> None:
+        """Go on by what a copy was set up with."""
+        self.agent, self.flat, self.reflex, self.intact = aside.agent, aside.flat, aside.reflex, aside.intact
+        self.tolerance, self._critic = aside.tolerance, aside._critic
+
+    def _afford(self, seconds: float) -> None:
+        """`ControllerError` where a search of one slice takes too many seconds."""
 
     def _rehearse(self, repeats: int) -> Any:
         """Compile what deciding by `flat` takes, touching nothing that is decided by; the usual seconds of its stages.
@@ -126,7 +164,15 @@ class Configuration:
 
     def _expect(self, usual: Any) -> None:
         """Count on these durations, and on that deciding by `flat` compiles no more."""
-        self._rehearsed = self._rehearsed | {self.flat[1]}
+        self._rehearsed = self._rehearsed | {self._program}
+
+    def _drive_by_another(self, task: costs.TaskCost) -> None:
+        if not isinstance(self.agent, PlanningAgent):
+            raise ControllerError(f"{type(self.agent).__name__} is driven by no cost: expected an agent that plans.")
+        if isinstance(task, costs.GoalCost):
+            self.agent.model.spec.check_observation(task.goal)
+        costs.check(self.agent.charged, task, costs.middle(self.agent.model), critic=self._critic)
+        self.take(replace(self.agent, cost=task, critic=self._critic if isinstance(task, costs.LearnedCost) else None))
 
     def _drive_by(self, cost: Any) -> None:
         self.take(replace(self.agent, cost=cost))

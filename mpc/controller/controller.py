@@ -15,21 +15,18 @@ import jax
 import numpy as np
 
 import planners
-from mpc import costs
-from mpc.agent import PlanningAgent
 from mpc.controller import programs
 from mpc.controller.circumstances import Live
 from mpc.controller.clocks import SimulatedClock, WallClock, settle
-from mpc.controller.configuring import Configuration
+from mpc.controller.configuring import Acting
 from mpc.controller.deciding import Mind, decide
 from mpc.controller.recorder import FlightRecorder
 from mpc.controller.robot import Look, Rules, View, seconds
-from mpc.controller.searching import SLACK, Searcher, request
-from mpc.controller.settings import ControllerSettings, ControlStatus, Rung, check_mixed
+from mpc.controller.searching import request
+from mpc.controller.settings import ControllerSettings, ControlStatus, Rung
+from mpc.controller.switching import Switching
 from mpc.controller.thinking import PlanningThread, SimulatedThread, Thinker, lead
 from mpc.errors import ControllerError
-from mpc.mixed import MixedAgent
-from mpc.policy import PolicyAgent
 from mpc.storage import load_agent
 
 NAMES = 1000  # of faults that are counted apart; error messages may differ without end
@@ -59,7 +56,7 @@ def count(counts: Counter[str], rung: Rung, faults: list[str]) -> None:
         counts[name if name in counts or len(counts) < NAMES else "other faults"] += 1
 
 
-class Controller(Configuration):
+class Controller(Switching):
     """Runs an agent in real time: a `PlanningAgent`, a `PolicyAgent`, which never plans, or a `MixedAgent`, which plans in doubt.
 
         controller = mpc.Controller.load("runs/agent", planner, mpc.ControllerSettings(period=0.02, deadline=0.015))
@@ -68,37 +65,34 @@ class Controller(Configuration):
         decision = controller.step(observation, time)
 
     Attributes:
-      plans: whether to plan (Mode-2) or to act by the policy alone (Mode-1); may be changed at any time where there are both.
+      plans: whether to plan (Mode-2) or to act by the policy alone (Mode-1); may be changed at any time, and heeded where there are both.
       counts: decisions by rung's name and faults by their words, since construction.
       reacted: decisions in which Mode-1 sufficed: the policy's, and not for want of a plan.
     """
 
     def __init__(
         self,
-        agent: PlanningAgent | PolicyAgent | MixedAgent,
+        agent: Acting,
         settings: ControllerSettings,
         *,
         recorder: FlightRecorder | None = None,
     ):
-        if not isinstance(agent, PlanningAgent | PolicyAgent | MixedAgent):
+        if not isinstance(agent, Acting):
             raise ControllerError(
                 f"agent={type(agent).__name__}: expected an mpc.PlanningAgent, an mpc.PolicyAgent or an mpc.MixedAgent."
             )
         if not isinstance(settings, ControllerSettings):
             raise ControllerError(f"settings={type(settings).__name__}: expected mpc.ControllerSettings.")
         settings.check(agent.model.spec)
-        if isinstance(agent, MixedAgent):
-            check_mixed(settings)
-            self.tolerance, agent = agent.tolerance, agent.planning
-        self.settings, self.spec, self.plans = settings, agent.model.spec, isinstance(agent, PlanningAgent)
+        self.settings, self.spec, self.plans = settings, agent.model.spec, True
         self.rules = Rules(self.spec, settings, getattr(agent.model, "normaliser", None))
         self.clock = WallClock() if settings.simulated is None else SimulatedClock(settings.simulated)
-        self.searcher = Searcher(agent.planner, self.rules, self.clock) if isinstance(agent, PlanningAgent) else None
+        self._searchers = {}
         self._lead, self._thinker, self._generation, self._turn = 0, None, 0, threading.RLock()
         self.counts: Counter[str] = Counter()
         self.decisions = self.reacted = 0
-        self.take(agent)
         self.memory = self.rules.begin()
+        self._become(agent)
         self.recorder = recorder
         if recorder is not None:
             recorder.begin(self)
@@ -129,19 +123,13 @@ class Controller(Configuration):
 
         Raises `ControllerError` where the deadline leaves no time for one slice, or the horizon ends before the plan is there.
         """
-        if isinstance(self.agent, PlanningAgent):
-            costs.check(self.agent.charged, self.agent.cost, costs.middle(self.agent.model), critic=self.agent.critic)
+        self._check_cost()
         self._expect(self._rehearse(repeats))
-        deadline, searcher = self.settings.deadline, self.searcher
+        searcher = self.searcher
         if searcher is not None:
-            name = type(searcher.planner).__name__
-            if deadline is not None and deadline < SLACK * searcher.least:
-                raise ControllerError(
-                    f"deadline={deadline} s: one slice of {name} takes {searcher.least:.4f} s here. Give at least "
-                    f"{SLACK * searcher.least:.4f} s, or plan with fewer samples or a shorter horizon."
-                )
+            self._afford(searcher.least)
             if self.settings.asynchronous:
-                self._lead = lead(searcher, deadline, self.spec.seconds_per_step)
+                self._lead = lead(searcher, self.settings.deadline, self.spec.seconds_per_step)
                 if searcher.planner.horizon <= 2 * self._lead + 1:
                     raise ControllerError(
                         f"a plan takes {searcher.usual:.3f} s here, {self._lead} model steps: expected a horizon of more than "
@@ -259,8 +247,3 @@ class Controller(Configuration):
                 memory = memory._replace(warm=found.warm)
             taken.append((searcher.begin, searcher.improve, searcher.finish))
         return np.median(taken[1:] or taken, axis=0).tolist() if taken else None
-
-    def _expect(self, usual: Any) -> None:
-        super()._expect(usual)
-        if self.searcher is not None:
-            self.searcher.begin, self.searcher.improve, self.searcher.finish = usual
