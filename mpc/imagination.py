@@ -19,6 +19,7 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float
 
+from mpc.caution import cautious
 from mpc.costs import OnModel, TaskCost, check
 from mpc.critic import HIGHEST, Critic, two_hot
 from mpc.encountered import encountered
@@ -26,10 +27,11 @@ from mpc.errors import CostError, LearningError
 from mpc.goals import brought_near
 from mpc.learning.losses import reaction_loss
 from mpc.policy import Policy
+from mpc.random_agent import random_action
 from planners.errors import require_counts
 from worldmodels.data.episode import Episode
 from worldmodels.errors import DataError
-from worldmodels.spec import DiscreteAction, Spec
+from worldmodels.spec import Spec
 
 FUTURES = 4
 """That the rollouts of an update share, where it divides their number."""
@@ -53,6 +55,8 @@ class ImaginationSettings:
       entropy: weight of the policy's entropy at first, where costs to go are in units of their spread.
       final_entropy: share of it at the end, to which it falls by the same factor each update: a noisy policy finds more and does not
         lean on what the model has wrong, a sure one costs less.
+      caution: deviations of the cost that not knowing costs, where an ensemble disagrees as much as on average in the data's states;
+        0 believes whatever the model says.
       hidden: width of critic and policy.
     """
 
@@ -66,6 +70,7 @@ class ImaginationSettings:
     target_rate: float = 0.1
     entropy: float = 0.02
     final_entropy: float = 0.05
+    caution: float = 1.0
     hidden: int = 128
 
     def __post_init__(self):
@@ -78,6 +83,7 @@ class ImaginationSettings:
             ("target_rate", lambda x: 0 < x <= 1, "a share of the critic, above 0 and up to 1"),
             ("entropy", lambda x: 0 <= x < math.inf, "a finite number of at least 0"),
             ("final_entropy", lambda x: 0 < x <= 1, "a share of entropy, above 0 and up to 1"),
+            ("caution", lambda x: 0 <= x < math.inf, "a finite number of at least 0"),
         ):
             value = getattr(self, name)
             if not isinstance(value, Real) or not right(value):
@@ -122,7 +128,8 @@ def imagine(
     settings = settings or ImaginationSettings()
     shown, cost = _shown(model.spec, episodes), brought_near(model, cost)
     check(model, cost, {name: value[0] for name, value in shown[0].observations.items()})
-    starts = encountered(model, shown)
+    starts, key = encountered(model, shown), jax.random.key(seed)
+    cost = cautious(model, cost, starts, settings.caution, key=jax.random.fold_in(key, settings.updates))
     size = model.features(jax.tree.map(lambda x: x[0], starts)).shape[-1]
     critic, target = (
         Critic(size, model.spec, hidden=settings.hidden, discount=float(settings.discount), seed=seed + 1) for _ in range(2)
@@ -132,7 +139,7 @@ def imagine(
     optimizers = tuple(optimizer.init(nnx.split(module, nnx.Param, ...)[1]) for module in (critic, policy))
     ends = jax.tree.map(lambda x: x[jnp.arange(settings.batch) % len(x)], starts)
     state = Imagined(critic, target, policy, optimizers, jnp.ones(()), ends)
-    key, chunk = jax.random.key(seed), max(1, min(250, settings.updates))
+    chunk = max(1, min(250, settings.updates))
     for done in range(0, settings.updates, chunk):
         count = min(chunk, settings.updates - done)
         state, loss, to_go = _advance(
@@ -271,17 +278,18 @@ def rollouts(model: Any, cost: OnModel, policy: Policy, starts: Any, length: int
 
     Every second rollout starts with an action at random, so that the critic knows more than what the policy does anyway
     (exploring starts: Sutton & Barto 2018, section 5.3). A few share each future: drawing one for each would copy the weights of
-    its member of an ensemble.
+    its member of an ensemble. The members take turns step by step, so that no rollout is led on by what one of them has wrong.
     """
     batch = jax.tree.leaves(starts)[0].shape[0]
     futures = math.gcd(batch, FUTURES)
     future_key, key = jax.random.split(key)
-    noise = model.draw_noise(futures, length, key=future_key)
-    noise = jnp.broadcast_to(noise, (futures, *noise.shape[1:]))  # a deterministic model draws one
+    noise = model.draw_noise(futures * length, 1, key=future_key)
+    noise = jnp.broadcast_to(noise, (futures * length, *noise.shape[1:]))  # a deterministic model draws one
+    noise = noise.reshape(futures, length, *noise.shape[2:])
 
     def one(latent, number, key, future):
         first_key, key = jax.random.split(key)
-        random = _random_action(model.spec.action, first_key)
+        random = random_action(model.spec.action, first_key)
 
         def step(latent, inputs):
             t, noise, key = inputs
@@ -302,9 +310,3 @@ def rollouts(model: Any, cost: OnModel, policy: Policy, starts: Any, length: int
     starts, numbers, keys = jax.tree.map(shared, (starts, jnp.arange(batch), jax.random.split(key, batch)))
     made = jax.vmap(sharing)(starts, numbers, keys, noise)
     return jax.tree.map(lambda x: x.reshape(batch, *x.shape[2:]), made)
-
-
-def _random_action(action: Any, key: Array) -> Array:
-    if isinstance(action, DiscreteAction):
-        return jax.random.randint(key, (), 0, action.n)
-    return jax.random.uniform(key, action.shape, minval=-1.0, maxval=1.0)

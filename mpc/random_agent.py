@@ -13,6 +13,13 @@ from planners.noise import coloured_noise
 from worldmodels.spec import DiscreteAction, Spec
 
 
+def random_action(action: Any, key: Array) -> Array:
+    """A normalised action, uniform over the box, or over the integers."""
+    if isinstance(action, DiscreteAction):
+        return jax.random.randint(key, (), 0, action.n)
+    return jax.random.uniform(key, action.shape, minval=-1.0, maxval=1.0)
+
+
 @pytree
 class RandomAgent:
     """Every action uniform over the box or the integers, independent of the last."""
@@ -25,10 +32,7 @@ class RandomAgent:
 
     def act(self, state: tuple[()], observation: dict[str, Any], *, elapsed: Any = 1.0, explore: bool = False, key: Array):
         """A `Decision` with the action alone, and the empty state."""
-        action = self.spec.action
-        if isinstance(action, DiscreteAction):
-            return Decision(jax.random.randint(key, (), 0, action.n)), state
-        return Decision(action.denormalise(jax.random.uniform(key, action.shape, minval=-1.0, maxval=1.0))), state
+        return Decision(self.spec.action.denormalise(random_action(self.spec.action, key))), state
 
 
 @pytree

@@ -241,6 +241,10 @@ def test_a_direct_model_reads_out_what_it_saw_and_is_told_apart_by_what_cannot_b
     for name, value in observation.items():
         np.testing.assert_allclose(read[name], value, rtol=1e-5)
     assert model.numbers == tiny.SPEC.size + 2 and model.start(observation).shape == (SMALL["latent"],)
+    low, high = (np.asarray(model.normaliser(edge[...])) for edge in (model.normaliser.low, model.normaliser.high))
+    far = model.start(observation).at[: model.numbers].set(1e3 * jnp.array([1.0, -1.0, 1.0, -1.0])[: model.numbers])
+    held = model.predict(far, jnp.zeros(1), jnp.zeros(0))  # nowhere that the data did not show
+    np.testing.assert_allclose(held[: model.numbers], [high[0], low[1], 1.0, -1.0], rtol=1e-5)
     for wrong in ({"norm": "layer"}, {"memory": "stack"}):
         with pytest.raises(worldmodels.SpecError, match="direct=True with norm="):
             worldmodels.JEPA(tiny.SPEC, direct=True, **SMALL, **wrong)

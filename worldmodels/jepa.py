@@ -217,7 +217,7 @@ class JEPA(Uncertain, nnx.Module):
             z = jnp.broadcast_to(z, (*state.shape[:-1], z.shape[-1]))
             inputs = z if self.settings.actions == "latent" else jnp.concatenate([self.action_vector(action), z], -1)
         change = predictor(jnp.concatenate([state, inputs], -1))
-        return NORMS[self.settings.norm](state + change if self.residual else change)
+        return self._possible(NORMS[self.settings.norm](state + change if self.residual else change))
 
     def log_prior(self, state: Float[Array, "*B D"], action: Array, candidates: int) -> Float[Array, "*B K"]:
         """How likely each of the candidates for z is, before what follows is seen: by the prior where z is a code, otherwise alike."""
@@ -265,6 +265,15 @@ class JEPA(Uncertain, nnx.Module):
         """What is seen but pictures."""
         turning = flat[..., np.array(self.turning, int)]
         return jnp.concatenate([self.normaliser(flat), jnp.sin(turning), jnp.cos(turning)], -1)
+
+    def _possible(self, state: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
+        """With the numbers it begins with held to the range that the data showed: nothing else keeps a long imagination within."""
+        if not self.numbers:
+            return state
+        turns = jnp.ones(2 * len(self.turning))
+        low, high = self.normaliser(self.normaliser.low[...]), self.normaliser(self.normaliser.high[...])
+        numbers = jnp.clip(state[..., : self.numbers], jnp.concatenate([low, -turns]), jnp.concatenate([high, turns]))
+        return jnp.concatenate([numbers, state[..., self.numbers :]], -1)
 
     def _encoded(self, looked_at: Float[Array, "*B R"]) -> Float[Array, "*B D"]:
         encoded = NORMS[self.settings.norm](self.encoder(looked_at))
