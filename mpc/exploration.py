@@ -21,6 +21,7 @@ from mpc.acting import attempted, play
 from mpc.agent import PlanningAgent
 from mpc.environment import Environment
 from mpc.errors import EnvironmentFaultError, LearningError
+from mpc.holding import Holding
 from mpc.random_agent import PinkAgent
 from planners import pytree
 from planners.errors import require_positive
@@ -230,8 +231,9 @@ def flat(episode: Episode, spec: Spec) -> np.ndarray:
     return np.concatenate([episode.observations[name].reshape(len(episode) + 1, -1) for name, _ in spec.vectors], 1)
 
 
-def _agent(model: Any, settings: ExplorationSettings) -> PlanningAgent:
-    return PlanningAgent(model, Curiosity(), settings.planner(model.spec), exploration=settings.noise, futures=1)
+def _agent(model: Any, settings: ExplorationSettings) -> Holding:
+    planner = settings.planner(model.spec)
+    return Holding(PlanningAgent(model, Curiosity(), planner, exploration=settings.noise, futures=1))
 
 
 def _watched(environment: Environment, agent: Any, seed: int, most: int) -> Episode:
