@@ -27,15 +27,12 @@ from mpc.errors import CostError, LearningError
 from mpc.goals import brought_near
 from mpc.learning.losses import reaction_loss
 from mpc.policy import Policy
-from mpc.random_agent import random_action
+from mpc.rollouts import continued, costs_to_go, rollouts
 from planners.errors import require_counts
 from worldmodels.data.episode import Episode
 from worldmodels.errors import DataError
 from worldmodels.spec import Spec
 
-FUTURES = 4
-"""That the rollouts of an update share, where it divides their number."""
-GOES_ON = 0.75  # probability that a rollout which may go on where the last one ended does
 UNSOUND = 10  # updates in a row whose gradient is not finite, before one is let through and the loss tells
 
 
@@ -238,75 +235,3 @@ def _optimizer(settings: ImaginationSettings) -> optax.GradientTransformation:
     rate = optax.linear_schedule(settings.learning_rate, settings.final_rate * settings.learning_rate, settings.updates)
     clipped = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
     return optax.apply_if_finite(clipped, UNSOUND)
-
-
-def costs_to_go(costs: Float[Array, "B L"], beyond: Float[Array, "B L"], discount: float, trace: float) -> Float[Array, "B L"]:
-    """λ-returns, in costs: what is paid from each step on, the critic believed a little at each later one (Hafner et al. 2020, equation 6).
-
-    `beyond` is the critic's cost to go from the state that each step leads to.
-    """
-
-    def step(after, inputs):
-        paid, believed = inputs
-        total = paid + discount * ((1 - trace) * believed + trace * after)
-        return total, total
-
-    _, totals = jax.lax.scan(step, beyond[:, -1], (costs.T, beyond.T), reverse=True)
-    return totals.T
-
-
-def continued(ends: Any, fresh: Any, *, key: Array) -> Any:
-    """Where rollouts start: those that `rollouts` begins with an action at random at a fresh latent, the others mostly where they ended.
-
-    What the policy leads to after long, data without its reward do not show; begun anew now and then, rollouts do not drift off.
-    """
-    batch = jax.tree.leaves(fresh)[0].shape[0]
-    goes_on = (jnp.arange(batch) % 2 == 1) & jax.random.bernoulli(key, GOES_ON, (batch,))
-    for leaf in jax.tree.leaves(ends):
-        goes_on &= jnp.isfinite(leaf.reshape(batch, -1)).all(1)
-
-    def chosen(end, start):
-        return jnp.where(goes_on.reshape(-1, *[1] * (start.ndim - 1)), end, start)
-
-    return jax.tree.map(chosen, ends, fresh)
-
-
-def rollouts(model: Any, cost: OnModel, policy: Policy, starts: Any, length: int, *, key: Array):
-    """Features [B, L+1, D], normalised actions [B, L, A] and costs [B, L] of the policy's samples in the model's imagination.
-
-    Behind them the latents [B, ...] that these came to.
-
-    Every second rollout starts with an action at random, so that the critic knows more than what the policy does anyway
-    (exploring starts: Sutton & Barto 2018, section 5.3). A few share each future: drawing one for each would copy the weights of
-    its member of an ensemble. The members take turns step by step, so that no rollout is led on by what one of them has wrong.
-    """
-    batch = jax.tree.leaves(starts)[0].shape[0]
-    futures = math.gcd(batch, FUTURES)
-    future_key, key = jax.random.split(key)
-    noise = model.draw_noise(futures * length, 1, key=future_key)
-    noise = jnp.broadcast_to(noise, (futures * length, *noise.shape[1:]))  # a deterministic model draws one
-    noise = noise.reshape(futures, length, *noise.shape[2:])
-
-    def one(latent, number, key, future):
-        first_key, key = jax.random.split(key)
-        random = random_action(model.spec.action, first_key)
-
-        def step(latent, inputs):
-            t, noise, key = inputs
-            features = model.features(latent)
-            action = jnp.where((t == 0) & (number % 2 == 0), random, policy(features).sample(key=key))
-            paid = cost(latent, action, t)
-            return model.predict(latent, action, noise), (features, action, paid)
-
-        inputs = (jnp.arange(length), future, jax.random.split(key, length))
-        remade = jax.checkpoint(step)  # on the way back: kept, steps take sixteen times the memory, and no less time
-        last, (features, actions, costs) = jax.lax.scan(remade, latent, inputs)
-        return jnp.concatenate([features, model.features(last)[None]]), actions, costs, last
-
-    def shared(x):
-        return x.reshape(futures, batch // futures, *x.shape[1:])
-
-    sharing = jax.vmap(one, in_axes=(0, 0, 0, None))
-    starts, numbers, keys = jax.tree.map(shared, (starts, jnp.arange(batch), jax.random.split(key, batch)))
-    made = jax.vmap(sharing)(starts, numbers, keys, noise)
-    return jax.tree.map(lambda x: x.reshape(batch, *x.shape[2:]), made)

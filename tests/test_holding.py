@@ -27,7 +27,7 @@ def test_a_third_of_the_time_the_last_action_is_held_and_believed():
 
 def test_without_a_beginning_nothing_is_held():
     plain, holding = agent(0.3), Holding(agent(0.3), begins=0.0)
-    chance, key = jax.random.split(jax.random.key(0))
+    _, key = jax.random.split(jax.random.key(0))
     observation = tiny.observation(0.2, 0.1)
     alone, _ = plain.act(plain.reset(observation), observation, key=key)
     wrapped, _ = holding.act(holding.reset(observation), observation, key=jax.random.key(0))

@@ -12,7 +12,8 @@ from scipy.linalg import solve_discrete_are
 import mpc
 import worldmodels
 from mpc.errors import CostError, LearningError
-from mpc.imagination import ImaginationSettings, continued, costs_to_go, imagine
+from mpc.imagination import ImaginationSettings, imagine
+from mpc.rollouts import continued, costs_to_go
 from planners import SettingError
 from tests import tiny
 from tests.test_agent import true_model
