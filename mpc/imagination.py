@@ -67,7 +67,7 @@ class ImaginationSettings:
     target_rate: float = 0.1
     entropy: float = 0.02
     final_entropy: float = 0.05
-    caution: float = 1.0
+    caution: float = 0.3
     hidden: int = 128
 
     def __post_init__(self):
