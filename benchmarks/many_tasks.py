@@ -24,6 +24,7 @@ from benchmarks.control import RESULTS as CONTROL
 from mpc.critic import FutureCost
 from mpc.evaluation import HELD_OUT
 from mpc.exploration import ExplorationSettings, explore
+from mpc.holding import Holding
 from mpc.scoring import return_under
 from planners import pytree
 from worldmodels.data import Dataset, Episode
@@ -96,7 +97,8 @@ def name_of(body: str, task: str) -> str:
 
 def exploration() -> dict[str, Any]:
     """What lines say of how a model explored."""
-    return {name: value for name, value in asdict(ExplorationSettings()).items() if name != "training"} | {"direct": True}
+    settings = {name: value for name, value in asdict(ExplorationSettings()).items() if name != "training"}
+    return settings | {"direct": True, "holding": [Holding.begins, Holding.ends]}
 
 
 def imagination(updates: int) -> mpc.ImaginationSettings:
