@@ -142,8 +142,8 @@ class Configurator:
             return PolicyAgent(self.model, solved.policy)
         learned = {} if solved is None else solved._asdict()
         planner = self._planner(task) if solved is None else _seeded(self._planner(task))
-        lasting = solved is not None and task.discount == 1 and solved.critic.discount is not None
-        discount = solved.critic.discount if lasting else task.discount
+        judged = None if solved is None else solved.critic.discount
+        discount = judged if task.discount == 1 and judged is not None else task.discount
         planning = PlanningAgent(self.model, self.cost(name), planner, discount=discount, **learned)
         return MixedAgent(planning) if task.mode == "mixed" else planning
 
