@@ -33,10 +33,10 @@ def cautious(model: Any, cost: TaskCost, latents: PyTree, caution: float, *, key
 
 @partial(jax.jit, static_argnames="number")
 def _measured(model: Any, cost: TaskCost, latents: PyTree, key: Array, *, number: int) -> tuple[Float[Array, ""], Array]:
-    """The deviation of the cost and the mean disagreement, at random actions."""
+    """The deviation of the cost, where it is a number, and the mean disagreement, at random actions."""
     which, key = jax.random.split(key)
     at = jax.random.permutation(which, jax.tree.leaves(latents)[0].shape[0])[:number]
     actions = jax.vmap(partial(random_action, model.spec.action))(jax.random.split(key, number))
     picked = jax.tree.map(lambda x: x[at], latents)
     paid = jax.vmap(OnModel(model, cost), in_axes=(0, 0, None))(picked, actions, jnp.zeros((), jnp.int32))
-    return paid.std(), jax.vmap(model.disagreement)(picked, actions).mean()
+    return jnp.nanstd(jnp.where(jnp.isfinite(paid), paid, jnp.nan)), jax.vmap(model.disagreement)(picked, actions).mean()

@@ -44,6 +44,13 @@ def test_what_is_not_known_costs_the_deviations_of_the_cost_that_are_asked_for()
     np.testing.assert_allclose(extra.mean(), 2.0 * paid(plain).std(), rtol=0.1)
 
 
+def test_a_cost_that_is_no_number_here_and_there_is_weighed_by_where_it_is_one():
+    latents = encountered(unsure(), tiny.episodes(count=5))
+    root = mpc.cost(lambda readout, action, step: jnp.sqrt(readout["position"][0]))
+    assert not jnp.isfinite(jax.vmap(OnModel(unsure(), root), in_axes=(0, None, None))(latents, jnp.zeros(1), 0)).all()
+    assert 0 < cautious(unsure(), root, latents, 1.0, key=jax.random.key(0)).weights["unknown"] < jnp.inf
+
+
 def test_nothing_is_added_without_caution_or_without_an_ensemble():
     latents = encountered(true_model(), tiny.episodes(count=2))
     assert cautious(unsure(), FAR, latents, 0.0, key=jax.random.key(0)) is FAR
