@@ -9,7 +9,6 @@ from jaxtyping import Array, Bool
 
 from mpc.agent import AgentState, Observation
 from mpc.costs import no_action
-from mpc.decision import Decision
 from planners import pytree, static
 
 
@@ -48,12 +47,12 @@ class Holding:
     def act(self, state: HoldingState, observation: Observation, *, elapsed: Any = 1.0, explore: bool = False, key: Array):
         chance, key = jax.random.split(key)
         decision, after = self.agent.act(state.agent, observation, elapsed=elapsed, explore=explore, key=key)
-        return _held(self, state, decision, after, chance)
+        state = _held(state, decision.action, after, self.begins, self.ends, chance)
+        return decision._replace(action=state.sent), state
 
 
 @jax.jit
-def _held(holding: Holding, state: HoldingState, decision: Decision, after: AgentState, key: Array):
-    held = jax.random.bernoulli(key, jnp.where(state.held, 1 - holding.ends, holding.begins))
-    sent = jnp.where(held, state.sent, decision.action)
+def _held(state: HoldingState, action: Array, after: AgentState, begins: float, ends: float, key: Array) -> HoldingState:
+    held = jax.random.bernoulli(key, jnp.where(state.held, 1 - ends, begins))
     believed = jnp.where(held, state.agent.previous_action, after.previous_action)
-    return decision._replace(action=sent), HoldingState(replace(after, previous_action=believed), sent, held)
+    return HoldingState(replace(after, previous_action=believed), jnp.where(held, state.sent, action), held)

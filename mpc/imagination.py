@@ -99,7 +99,7 @@ class Imagined(NamedTuple):
 
 
 class ImaginationProgress(NamedTuple):
-    """One report: the critic's loss, and what the policy is expected to cost, discounted, from the data's states."""
+    """One report: the critic's loss, and what the policy is expected to cost, discounted, from the data's states, caution's charge with it."""
 
     updates: int
     total: int
@@ -118,7 +118,8 @@ def imagine(
 ) -> tuple[Critic, Policy]:
     """The critic and the policy for `cost` under the frozen `model`, from the states that `episodes` show.
 
-    The policy follows the cost's own gradient through the model; for discrete actions, the critic's.
+    The policy follows the cost's own gradient through the model; for discrete actions, the critic's. Of an ensemble both count, beside
+    the cost, what `settings.caution` charges for.
 
     Raises `CostError` for a cost that does not suit the model or has no finite gradient, `LearningError` without episodes or for those of another environment.
     """
@@ -126,7 +127,8 @@ def imagine(
     shown, cost = _shown(model.spec, episodes), brought_near(model, cost)
     check(model, cost, {name: value[0] for name, value in shown[0].observations.items()})
     starts, key = encountered(model, shown), jax.random.key(seed)
-    cost = cautious(model, cost, starts, settings.caution, key=jax.random.fold_in(key, settings.updates))
+    caution_key = jax.random.fold_in(key, settings.updates)  # rollouts fold in the updates done, which are fewer
+    cost = cautious(model, cost, starts, settings.caution, key=caution_key)
     size = model.features(jax.tree.map(lambda x: x[0], starts)).shape[-1]
     critic, target = (
         Critic(size, model.spec, hidden=settings.hidden, discount=float(settings.discount), seed=seed + 1) for _ in range(2)

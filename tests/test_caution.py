@@ -11,6 +11,7 @@ from mpc.caution import cautious
 from mpc.costs import OnModel
 from mpc.encountered import encountered
 from mpc.imagination import ImaginationSettings, imagine
+from mpc.rollouts import rollouts
 from tests import tiny
 from tests.test_agent import DoubleIntegrator, true_model
 
@@ -55,6 +56,21 @@ def test_nothing_is_added_without_caution_or_without_an_ensemble():
     latents = encountered(true_model(), tiny.episodes(count=2))
     assert cautious(unsure(), FAR, latents, 0.0, key=jax.random.key(0)) is FAR
     assert cautious(true_model(), FAR, latents, 1.0, key=jax.random.key(0)) is FAR
+
+
+class Signing(DoubleIntegrator):
+    """Each member of the ensemble leaves its number in the latent."""
+
+    def predict(self, latent, action, noise):
+        return latent.at[1].set(noise[-1])
+
+
+def test_the_members_of_an_ensemble_take_turns_along_each_rollout():
+    model = Signing(tiny.SPEC, latent=2, hidden=4, head=4, expander=4, members=3)
+    policy, starts = mpc.Policy(2, tiny.SPEC, hidden=8), jnp.zeros((8, 2))
+    features, *_ = rollouts(model, OnModel(model, FAR), policy, starts, 6, key=jax.random.key(0))
+    signed = np.sort(np.asarray(features)[:, 1:, 1], 1)
+    np.testing.assert_array_equal(signed, np.tile([0, 0, 1, 1, 2, 2], (8, 1)))
 
 
 @pytest.mark.slow

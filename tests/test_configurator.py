@@ -17,8 +17,6 @@ from mpc.policy import Policy
 from tests import tiny
 from tests.planner_list import MEMBERS
 from tests.test_agent import true_model
-from worldmodels import checkpoint
-from worldmodels.checkpoint import CheckpointError
 
 PLANNER = planners.CEM(horizon=8, samples=32, iterations=3, elites=8)
 SMALL = {"latent": 8, "hidden": 8, "head": 8, "expander": 8}
@@ -120,20 +118,6 @@ def test_of_a_goal_only_what_it_names_matters_by_the_data_s_deviation():
         )
 
 
-def test_plans_of_a_solved_task_are_seeded_by_its_policy_as_far_as_the_planner_leaves_it_open():
-    asked, gradient = replace(PLANNER, proposals=5), planners.Gradient(horizon=8)
-    body = engine(
-        east=task(cost={"right": 1.0}),
-        own=task(cost={"right": 1.0}, planner=asked),
-        steep=task(planner=gradient, cost={"right": 1.0}),
-    )
-    assert body.agent("east").planner == PLANNER
-    for name, expected in (("east", replace(PLANNER, proposals=2)), ("own", asked), ("steep", gradient)):
-        body.solve(name, *solution())
-        assert body.agent(name).planner == expected
-        assert body.agent(name).policy is not None
-
-
 def test_a_goal_beyond_the_data_is_brought_back_and_said_so():
     body = engine(home=task(goal=tiny.observation(1.0, 0.0)))
     np.testing.assert_allclose(body.cost("home").terminal(body.model, jnp.array([1.0, 0.0]), 0), 0.0, atol=1e-6)
@@ -150,36 +134,6 @@ def test_modes_need_what_they_are_made_of():
         body.solve(name, *solution())
     assert isinstance(body.agent("west"), mpc.PolicyAgent)
     assert isinstance(body.agent("both"), mpc.MixedAgent)
-
-
-def test_a_task_brings_its_solution_from_a_folder_and_acts_by_it(tmp_path):
-    model = worldmodels.JEPA(tiny.SPEC, **SMALL)
-    critic, policy = Critic(8, tiny.SPEC, hidden=8), Policy(8, tiny.SPEC, hidden=8)
-    mpc.save_critic(critic, tmp_path / "solved" / "critic")
-    mpc.save_policy(mpc.PolicyAgent(model, policy), tmp_path / "solved" / "policy")
-    (tmp_path / "task.toml").write_text('mode = "react"\nsolution = "solved"\naction_repeat = 2\n[cost]\neffort = 1.0\n')
-    body = mpc.Configurator(model, rest=mpc.Task.read(tmp_path / "task.toml"))
-    observation, reacting = tiny.observation(0.2, 0.1), mpc.PolicyAgent(model, policy)
-    wanted, _ = reacting.act(reacting.reset(observation), observation, key=jax.random.key(0))
-    np.testing.assert_array_equal(acts_once(body, "rest", observation), wanted.action)
-    with pytest.raises(ConfigurationError, match=r"task 'rest': solution=.*solved.*critic reads 8 features, the model has 4"):
-        other = worldmodels.JEPA(tiny.SPEC, **{**SMALL, "latent": 4})
-        mpc.Configurator(other, rest=mpc.Task.read(tmp_path / "task.toml"))
-
-
-def test_a_critic_and_a_policy_of_another_model_are_refused():
-    body = engine(west=task(cost={"left": 1.0}))
-    critic, policy = solution()
-    elsewhere = mpc.Policy(2, tiny.DISCRETE, hidden=8)
-    for given, match in (
-        ((critic, elsewhere), "policy is for tiny/buttons, the model for tiny/double-integrator"),
-        ((mpc.Critic(5, tiny.SPEC, hidden=8), policy), "critic reads 5 features, the model has 2"),
-        ((critic, mpc.PolicyAgent(body.model, policy)), r"expected an mpc\.Policy\. Its \.policy is one"),
-        ((policy, policy), r"expected an mpc\.Critic\."),
-    ):
-        with pytest.raises(ConfigurationError, match=match):
-            body.solve("west", *given)
-    assert not body.solutions
 
 
 def modes():
@@ -372,40 +326,6 @@ def test_what_no_task_can_be_set_up_on_is_refused():
             mpc.Configurator(wrong, rest=task(cost={"effort": 1.0}))
 
 
-def test_a_critic_comes_back_bit_for_bit_and_what_is_none_is_refused(tmp_path):
-    critic, _ = solution()
-    mpc.save_critic(critic, tmp_path / "critic")
-    again = mpc.load_critic(tmp_path / "critic")
-    assert (again.size, again.hidden, len(again.members)) == (critic.size, critic.hidden, len(critic.members))
-    features, action = jnp.ones(critic.size), jnp.zeros(1)
-    np.testing.assert_array_equal(again(features, action), critic(features, action))
-    with pytest.raises(CheckpointError, match="critic"):
-        mpc.load_policy(tmp_path / "critic")
-
-
-def test_a_critics_discount_is_kept_and_must_be_the_tasks(tmp_path):
-    critic, policy = Critic(2, tiny.SPEC, hidden=8, discount=0.99), solution()[1]
-    mpc.save_critic(critic, tmp_path / "critic")
-    again = mpc.load_critic(tmp_path / "critic")
-    body = engine(west=task(cost={"left": 1.0}, discount=0.9), east=task(cost={"left": 1.0}, discount=0.99))
-    with pytest.raises(
-        ConfigurationError, match=r"solve\('west'\): the critic was imagined at discount=0.99, the task has 0.9"
-    ):
-        body.solve("west", again, policy)
-    body.solve("east", again, policy)
-    sizes = {"features": critic.size, "members": len(critic.members), "hidden": critic.hidden}
-    checkpoint.save(tmp_path / "old", "critic", critic, settings=sizes, spec=critic.spec)  # as before discounts were kept
-    body.solve("west", mpc.load_critic(tmp_path / "old"), policy)
-    assert mpc.load_critic(tmp_path / "old").discount is None
-
-
-def test_a_task_without_discount_takes_its_critics():
-    body = engine(west=task(cost={"left": 1.0}, discount=1))
-    assert float(body.agent("west").discount) == 1
-    body.solve("west", Critic(2, tiny.SPEC, hidden=8, discount=0.95), solution()[1])
-    assert np.isclose(float(body.agent("west").discount), 0.95)
-
-
 def test_the_planner_suits_the_actions_or_is_refused():
     buttons, sliders = (worldmodels.JEPA(spec, latent=8, hidden=8, head=8, expander=8) for spec in (tiny.DISCRETE, tiny.SPEC))
     wanted = mpc.Task({"left": 1.0})
@@ -413,10 +333,3 @@ def test_the_planner_suits_the_actions_or_is_refused():
     assert [type(planner) for planner in chosen] == [planners.CategoricalCEM, planners.ICEM]
     with pytest.raises(ConfigurationError, match=r"task 'west'.*iscrete"):
         mpc.Configurator(buttons, costs=COSTS, west=replace(wanted, planner=PLANNER))
-
-
-def test_a_planner_that_shrinks_is_seeded_by_what_its_least_iteration_bears():
-    shrinking = planners.ICEM(horizon=4, samples=512, elites=16, keep=8, shrink=2.0, iterations=5)
-    body = engine(west=task(cost={"left": 1.0}, planner=shrinking))
-    body.solve("west", *solution())
-    assert body.agent("west").planner.proposals == 2

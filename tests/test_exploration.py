@@ -43,6 +43,9 @@ def test_a_run_holds_no_reward_and_a_model(tmp_path):
     assert all(episode.costs is None for episode in memory)
     assert "cost" not in "".join(np.load(tmp_path / "run/memory/episodes/000000.npz").files)
     assert np.isnan(memory.returns).all()
+    inside = [(episode.actions[1:] == episode.actions[:-1]) & (np.abs(episode.actions[1:]) < 1.99) for episode in memory]
+    assert not inside[0].any()  # pink noise
+    assert any(held.any() for held in inside[1:])  # planned, but now and then held
     saved = worldmodels.load(tmp_path / "run/model")
     for one, other in zip(jax.tree.leaves(saved), jax.tree.leaves(model), strict=True):
         np.testing.assert_array_equal(one, other)
