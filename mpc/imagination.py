@@ -52,6 +52,8 @@ class ImaginationSettings:
       entropy: weight of the policy's entropy at first, where costs to go are in units of their spread.
       final_entropy: share of it at the end, to which it falls by the same factor each update: a noisy policy finds more and does not
         lean on what the model has wrong, a sure one costs less.
+      max_scale: what deviations of actions from the policy's mean approach at most, normalised: the mean acts later, and where noise may
+        fill the box it does the mean's work.
       caution: deviations of the cost that not knowing costs, where an ensemble disagrees as much as on average in the data's states;
         0 believes whatever the model says.
       hidden: width of critic and policy.
@@ -67,6 +69,7 @@ class ImaginationSettings:
     target_rate: float = 0.1
     entropy: float = 0.02
     final_entropy: float = 0.05
+    max_scale: float = 0.37
     caution: float = 0.3
     hidden: int = 128
 
@@ -80,6 +83,7 @@ class ImaginationSettings:
             ("target_rate", lambda x: 0 < x <= 1, "a share of the critic, above 0 and up to 1"),
             ("entropy", lambda x: 0 <= x < math.inf, "a finite number of at least 0"),
             ("final_entropy", lambda x: 0 < x <= 1, "a share of entropy, above 0 and up to 1"),
+            ("max_scale", lambda x: 0.01 <= x < math.inf, "a finite number of at least 0.01"),
             ("caution", lambda x: 0 <= x < math.inf, "a finite number of at least 0"),
         ):
             value = getattr(self, name)
@@ -133,7 +137,7 @@ def imagine(
     critic, target = (
         Critic(size, model.spec, hidden=settings.hidden, discount=float(settings.discount), seed=seed + 1) for _ in range(2)
     )
-    policy = Policy(size, model.spec, hidden=settings.hidden, seed=seed + 2)
+    policy = Policy(size, model.spec, hidden=settings.hidden, max_scale=float(settings.max_scale), seed=seed + 2)
     optimizer = _optimizer(settings)
     optimizers = tuple(optimizer.init(nnx.split(module, nnx.Param, ...)[1]) for module in (critic, policy))
     ends = jax.tree.map(lambda x: x[jnp.arange(settings.batch) % len(x)], starts)

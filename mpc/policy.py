@@ -52,15 +52,16 @@ class Categorical:
 
 @dataclass(frozen=True)
 class PolicySettings:
-    """Width of the two hidden layers."""
+    """Width of the two hidden layers, and what deviations of normalised actions from their mean approach at most."""
 
     hidden: int = 128
+    max_scale: float | None = None
 
 
 class Policy(nnx.Module):
     """A small network from the model's features [D] to a distribution over normalised actions."""
 
-    def __init__(self, features: int, spec: Spec, *, seed: int = 0, **settings: int):
+    def __init__(self, features: int, spec: Spec, *, seed: int = 0, **settings: Any):
         self.spec = spec
         self.size = features
         self.settings = PolicySettings(**settings)
@@ -74,7 +75,8 @@ class Policy(nnx.Module):
         if self.discrete:
             return Categorical(output)
         mean, log_scale = jnp.split(output, 2, axis=-1)
-        return SquashedGaussian(jnp.tanh(mean), jnp.exp(jnp.clip(log_scale - 1.0, -5.0, 0.5)))
+        scale, most = jnp.exp(jnp.clip(log_scale - 1.0, -5.0, 0.5)), self.settings.max_scale
+        return SquashedGaussian(jnp.tanh(mean), scale if most is None else scale * most / (scale + most))
 
 
 @pytree

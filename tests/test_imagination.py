@@ -81,6 +81,18 @@ def test_the_policy_becomes_surer_as_the_weight_of_its_entropy_falls():
 
 
 @pytest.mark.slow
+def test_noise_stays_below_its_bound_however_much_entropy_is_worth(tmp_path):
+    settings = ImaginationSettings(
+        updates=50, batch=8, length=2, hidden=8, learning_rate=0.3, entropy=100.0, final_entropy=1.0, max_scale=0.2
+    )
+    _, policy = imagine(true_model(), COST, tiny.episodes(count=2), settings)
+    scale = policy(jnp.zeros(2)).scale
+    assert (scale < 0.2).all() and (scale > 0.15).all()
+    mpc.save_policy(mpc.PolicyAgent(worldmodels.JEPA(tiny.SPEC, latent=2, hidden=8), policy), tmp_path / "policy")
+    np.testing.assert_array_equal(mpc.load_policy(tmp_path / "policy").policy(jnp.zeros(2)).scale, scale)
+
+
+@pytest.mark.slow
 def test_discrete_policies_find_the_action_that_costs_nothing():
     model = worldmodels.JEPA(tiny.DISCRETE, latent=4, hidden=8)
     button = mpc.cost(lambda readout, action, step: jnp.where(action == 1, 0.0, 1.0))
@@ -155,6 +167,7 @@ def test_every_second_rollout_mostly_goes_on_where_the_last_one_ended():
         ({"target_rate": 5}, "a share of the critic"),
         ({"entropy": math.nan}, "a finite number of at least 0"),
         ({"final_entropy": 0.0}, "a share of entropy"),
+        ({"max_scale": 0.0}, "a finite number of at least 0.01"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused_by_name(settings, expected):
