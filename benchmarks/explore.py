@@ -13,7 +13,7 @@ from rich.console import Console
 import mpc
 import worldmodels
 from benchmarks import results
-from benchmarks.many_tasks import ACTION_REPEAT, BODIES, EPISODES, environment_of, exploration, explored, folder, imagined
+from benchmarks.many_tasks import ACTION_REPEAT, BODIES, EPISODES, RUNS, environment_of, exploration, explored, folder, imagined
 from benchmarks.many_tasks_plot import plot_visited
 from mpc.acting import play
 from mpc.evaluation import HELD_OUT
@@ -92,7 +92,7 @@ def _cell(task: str, method: str, seed: int, frames: int, updates: int) -> dict[
 
 def _compared(body: str, seed: int, frames: int, method: str) -> Path:
     """Where the models of a method's data are kept."""
-    return folder(body, seed, frames) / "compared" / method
+    return RUNS / "compared" / folder(body, seed, frames).name / method
 
 
 def _planned(
@@ -128,7 +128,16 @@ def visited(environment: mpc.Environment, body: str, seed: int, frames: int) -> 
     """What each method did, at equal frames and resets."""
     noises = {"pink": mpc.PinkAgent(environment.spec), "random": mpc.RandomAgent(environment.spec)}
     made = {name: noise(environment, agent, frames, seed) for name, agent in noises.items()}
-    return {"disagreement": list(explored(body, seed, frames)[1]), **made}
+    return {"disagreement": gathered(body, seed, frames), **made}
+
+
+def gathered(body: str, seed: int, frames: int) -> list[Episode]:
+    """The first `frames` of the body's run: of a longer one where there is one, since exploring does not look at how much is to come."""
+    lengths = [path.name.removeprefix(f"{body}-{seed}-") for path in RUNS.glob(f"{body}-{seed}-*")]
+    length = min((int(each) for each in lengths if each.isdigit() and int(each) >= frames), default=frames)
+    episodes = list(explored(body, seed, length)[1])
+    ends = ACTION_REPEAT * np.cumsum([len(episode) for episode in episodes])
+    return episodes[: np.searchsorted(ends, frames) + 1]
 
 
 def draw_exploration(bodies: Sequence[str], seed: int, frames: int) -> Path:

@@ -203,6 +203,25 @@ def test_what_the_model_knows_is_not_new():
     assert relative_error(Known(damping=0.5), episode) > 0.05
 
 
+def test_a_longer_run_serves_where_fewer_frames_are_asked_for(tmp_path, monkeypatch):
+    from benchmarks import explore as bench
+
+    episodes, asked = tiny.episodes(count=4), []
+    monkeypatch.setattr(bench, "RUNS", tmp_path)
+    monkeypatch.setattr(bench, "explored", lambda *run: asked.append(run) or (None, episodes))
+    frames = bench.ACTION_REPEAT * len(episodes[0])
+    assert len(bench.gathered("reacher", 1, 4 * frames)) == 4 and asked[-1] == ("reacher", 1, 4 * frames)
+    for name in (
+        f"reacher-1-{9 * frames}",
+        f"reacher-1-{8 * frames}",
+        f"reacher-1-{5 * frames}.aside",
+        f"reacher-2-{6 * frames}",
+    ):
+        (tmp_path / name).mkdir()
+    for wanted, count in ((frames, 1), (2 * frames - 1, 2), (2 * frames + 1, 3)):
+        assert len(bench.gathered("reacher", 1, wanted)) == count and asked[-1] == ("reacher", 1, 8 * frames)
+
+
 @pytest.mark.slow
 def test_the_benchmark_compares_at_equal_frames_and_resets(tmp_path, monkeypatch):
     from benchmarks import explore as bench
@@ -214,7 +233,7 @@ def test_the_benchmark_compares_at_equal_frames_and_resets(tmp_path, monkeypatch
     white = bench.noise(environment, mpc.RandomAgent(environment.spec), 600, 1)
     assert [len(episode) for episode in white] == [125, 125, 50]
     monkeypatch.setattr(bench, "explored", lambda *_: (None, white))
-    monkeypatch.setattr(bench, "folder", lambda *_: tmp_path / "run")
+    monkeypatch.setattr(bench, "RUNS", tmp_path / "runs")
     monkeypatch.setattr(bench, "EPISODES", 2)
     monkeypatch.setattr(many_tasks, "PLANNER", TINY)
     lines = bench.bench_exploration(["cartpole"], [1], 600, 10)
