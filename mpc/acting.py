@@ -37,14 +37,20 @@ def _decide_all(agent, states, observations, fresh, seeds, steps, *, explore):
     """Actions [N, A] and states of N copies; where `fresh`, an episode begins."""
 
     def begin(states):
-        started = jax.vmap(agent.reset)(observations)
+        started = _abreast(agent.reset, len(fresh))(observations)
         return jax.tree.map(lambda new, old: jnp.where(fresh.reshape(-1, *[1] * (old.ndim - 1)), new, old), started, states)
 
     states = jax.lax.cond(fresh.any(), begin, lambda states: states, states)
-    decisions, states = jax.vmap(partial(decide, explore=explore), in_axes=(None, 0, 0, 0, 0))(
-        agent, states, observations, seeds, steps
-    )
+    one = partial(decide, agent, explore=explore)
+    decisions, states = _abreast(one, len(fresh))(states, observations, seeds, steps)
     return decisions.action, states
+
+
+def _abreast(function: Callable[..., Any], count: int) -> Callable[..., Any]:
+    """`function` of `count` copies; of one without a batch, since XLA for CPUs fails on some batches of one (jax 0.10.2)."""
+    if count > 1:
+        return jax.vmap(function)
+    return lambda *given: jax.tree.map(lambda x: x[None], function(*jax.tree.map(lambda x: x[0], given)))
 
 
 class _Recording:

@@ -79,6 +79,20 @@ def test_episodes_do_not_depend_on_copies(cartpole, copies, pink):
     assert len({len(episode) for episode in alone}) > 1  # otherwise lockstep would not be tested
 
 
+def test_a_copy_alone_acts_without_a_batch(cartpole):
+    seen = []
+
+    @pytree
+    class Watched(RandomAgent):
+        def act(self, state, observation, **given):
+            seen.append(type(observation["observation"]).__name__ == "BatchTracer")
+            return RandomAgent.act(self, state, observation, **given)
+
+    for copies in (1, 2):
+        collect(cartpole, frames=8, agent=Watched(cartpole.spec), copies=copies)
+    assert seen == [False, True]
+
+
 def test_frames_are_counted_before_action_repeat_and_the_last_episode_is_cut(cartpole):
     whole = collect(cartpole, episodes=6, seed=3)
     assert all(episode.terminated and not episode.truncated for episode in whole)
