@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mpc.acting import _abreast
 from mpc.agent import AgentState
 from mpc.collection import collect
 from mpc.decision import Decision
@@ -79,18 +80,19 @@ def test_episodes_do_not_depend_on_copies(cartpole, copies, pink):
     assert len({len(episode) for episode in alone}) > 1  # otherwise lockstep would not be tested
 
 
-def test_a_copy_alone_acts_without_a_batch(cartpole):
-    seen = []
+def test_a_copy_alone_acts_without_a_batch():
+    batched = []
 
-    @pytree
-    class Watched(RandomAgent):
-        def act(self, state, observation, **given):
-            seen.append(type(observation["observation"]).__name__ == "BatchTracer")
-            return RandomAgent.act(self, state, observation, **given)
+    def act(x):
+        batched.append(isinstance(x, jax.core.Tracer))
+        return {"sum": x.sum(), "x": x}
 
-    for copies in (1, 2):
-        collect(cartpole, frames=8, agent=Watched(cartpole.spec), copies=copies)
-    assert seen == [False, True]
+    for count in (1, 2):
+        given = np.arange(3.0 * count).reshape(count, 3)
+        made = _abreast(act, count)(given)
+        np.testing.assert_array_equal(made["sum"], given.sum(1))
+        np.testing.assert_array_equal(made["x"], given)
+    assert batched == [False, True]
 
 
 def test_frames_are_counted_before_action_repeat_and_the_last_episode_is_cut(cartpole):
