@@ -72,7 +72,14 @@ def test_it_reports_and_repeats_itself():
 def test_the_policy_becomes_surer_as_the_weight_of_its_entropy_falls():
     def scale(final_entropy):
         settings = ImaginationSettings(
-            updates=300, batch=8, length=2, hidden=8, learning_rate=1e-2, entropy=1.0, final_entropy=final_entropy
+            updates=300,
+            batch=8,
+            length=2,
+            hidden=8,
+            learning_rate=1e-2,
+            entropy=1.0,
+            final_entropy=final_entropy,
+            max_scale=10.0,
         )
         _, policy = imagine(true_model(), COST, tiny.episodes(count=2), settings)
         return float(policy(jnp.zeros(2)).scale.mean())
