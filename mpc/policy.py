@@ -1,5 +1,6 @@
 """Mode-1: a policy that answers from the latent alone, and the agent that acts by it."""
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,6 +13,7 @@ from jaxtyping import Array, Float
 from mpc.agent import AgentState, Observation, believe, check_state, explored
 from mpc.costs import no_action
 from mpc.decision import Decision
+from mpc.errors import MPCError
 from mpc.packing import Structure, pack, unpack
 from planners import pytree, static
 from worldmodels.networks import MLP
@@ -57,6 +59,10 @@ class PolicySettings:
     hidden: int = 128
     max_scale: float | None = None
 
+    def __post_init__(self):
+        if self.max_scale is not None and not self.max_scale > 0:
+            raise MPCError(f"max_scale={self.max_scale}: expected a deviation above 0, or None for the usual bound.")
+
 
 class Policy(nnx.Module):
     """A small network from the model's features [D] to a distribution over normalised actions."""
@@ -75,8 +81,9 @@ class Policy(nnx.Module):
         if self.discrete:
             return Categorical(output)
         mean, log_scale = jnp.split(output, 2, axis=-1)
-        scale, most = jnp.exp(jnp.clip(log_scale - 1.0, -5.0, 0.5)), self.settings.max_scale
-        return SquashedGaussian(jnp.tanh(mean), scale if most is None else scale * most / (scale + most))
+        log_scale, most = jnp.maximum(log_scale - 1.0, -5.0), self.settings.max_scale
+        scale = jnp.exp(jnp.minimum(log_scale, 0.5)) if most is None else most * jax.nn.sigmoid(log_scale - math.log(most))
+        return SquashedGaussian(jnp.tanh(mean), scale)
 
 
 @pytree
