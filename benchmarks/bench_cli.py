@@ -235,6 +235,7 @@ def bench_exploration_command(
     seeds: tuple[int, ...] = (1,),
     frames: int = 100_000,
     updates: int = 4_000,
+    methods: tuple[str, ...] = (),
     picture: bool = False,
     json_file: JSONFile = None,
 ) -> None:
@@ -245,13 +246,14 @@ def bench_exploration_command(
         seeds: of the runs, which are bench many-tasks's.
         frames: environment steps of each.
         updates: of critic and policy in imagination, for each.
+        methods: some of disagreement, pink and random; all if not given.
         picture: draw what the first seed's runs visited, docs/images/exploration.svg, and measure nothing.
         json_file: write the lines there too.
     """
     if picture:
         console.print(f"the picture: {draw_exploration(bodies, seeds[0], frames)}")
         return
-    write_lines(json_file, bench_exploration(bodies, seeds, frames, updates))
+    write_lines(json_file, bench_exploration(bodies, seeds, frames, updates, methods))
 
 
 def bench_video_command(json_file: JSONFile = None) -> None:

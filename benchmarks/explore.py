@@ -54,19 +54,21 @@ def explore(
     console.print(f"{out}: the model is in {out / 'model'}, the episodes in {out / 'memory'}", highlight=False)
 
 
-def bench_exploration(bodies: Sequence[str], seeds: Sequence[int], frames: int, updates: int) -> list[dict[str, Any]]:
+def bench_exploration(
+    bodies: Sequence[str], seeds: Sequence[int], frames: int, updates: int, methods: Sequence[str] = ()
+) -> list[dict[str, Any]]:
     """Coverage by disagreement, by white and by pink noise at equal frames and resets, how new it stays, and how well one plans after it.
 
-    One grid over all three for each body and seed. Plans are for the task in whose environment the body explored, through models that
-    learn from each method's data alone, all alike; `updates` are of critic and policy. What is done in the second half is the newer,
-    the worse a model of the first half foresees it.
+    One grid over all three for each body and seed, also where only some `methods` are measured. Plans are for the task in whose
+    environment the body explored, through models that learn from each method's data alone, all alike; `updates` are of critic and
+    policy. What is done in the second half is the newer, the worse a model of the first half foresees it.
     """
-    lines = []
+    lines, chosen = [], results.choose("method", methods, METHODS)
     for body in results.choose("body", bodies, BODIES):
         task = f"dm_control/{body}-{BODIES[body][0]}-v0"
         environment = environment_of(body, BODIES[body][0])
         for seed in seeds:
-            cells = {method: _cell(task, method, seed, frames, updates) for method in METHODS}
+            cells = {method: _cell(task, method, seed, frames, updates) for method in chosen}
             wanted = {method: cell for method, cell in cells.items() if not results.holds(RESULTS, cell)}
             if not wanted:
                 continue
