@@ -68,6 +68,16 @@ def test_no_folder_and_no_manifest(tmp_path, kind, error):
         manifest.read(tmp_path, kind)
 
 
+def test_a_file_in_the_place_of_a_folder(tmp_path):
+    (tmp_path / "demo.hdf5").write_bytes(b"\x89HDF")
+    with pytest.raises(
+        DataError, match=r"demo.hdf5: that is a file, not a folder.*a dataset.*sailplan data convert .*demo.hdf5"
+    ):
+        manifest.read(tmp_path / "demo.hdf5", "dataset")
+    with pytest.raises(CheckpointError, match=r"not a folder. Expected a model.$"):
+        manifest.read(tmp_path / "demo.hdf5", "model")
+
+
 def test_truncated_manifest(tmp_path):
     folder = folder_of(tmp_path / "model")
     content = (folder / "manifest.json").read_bytes()

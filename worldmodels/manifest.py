@@ -79,6 +79,9 @@ def read(folder: str | Path, kind: str | None = None) -> Manifest:
     one, is of another kind, or was written in another format.
     """
     error, path = _error(kind), located(folder) / MANIFEST
+    if path.parent.is_file():
+        convert = f" To convert data: sailplan data convert {folder} --out DATASET." if kind in ("dataset", None) else ""
+        raise error(f"{folder}: that is a file, not a folder. Expected {_named(kind)}.{convert}")
     if not path.parent.is_dir():
         raise error(f"{folder}: there is no such folder. Expected {_named(kind)}.")
     if not path.is_file():
