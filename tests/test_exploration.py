@@ -15,7 +15,7 @@ import worldmodels
 from mpc.errors import LearningError
 from mpc.exploration import Curiosity, ExplorationSettings, coverage, explore, relative_error
 from tests import tiny
-from tests.test_learning import breaking
+from tests.test_learning_runs import breaking
 from worldmodels import Episode
 from worldmodels.data import Dataset
 
