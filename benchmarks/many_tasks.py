@@ -29,6 +29,7 @@ from mpc.scoring import return_under
 from planners import pytree
 from worldmodels.data import Dataset, Episode
 from worldmodels.files import MANIFEST, beside, sole_writer
+from worldmodels.losses import CORNER
 
 RESULTS = results.RESULTS / "many_tasks.jsonl"
 RUNS = Path("runs/many_tasks")
@@ -98,7 +99,7 @@ def name_of(body: str, task: str) -> str:
 def exploration() -> dict[str, Any]:
     """What lines say of how a model explored."""
     settings = {name: value for name, value in asdict(ExplorationSettings()).items() if name != "training"}
-    return settings | {"direct": True, "holding": [Holding.begins, Holding.ends]}
+    return settings | {"direct": True, "corner": CORNER, "holding": [Holding.begins, Holding.ends]}
 
 
 def imagination(updates: int) -> mpc.ImaginationSettings:

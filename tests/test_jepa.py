@@ -11,7 +11,7 @@ from flax import nnx
 import worldmodels
 from tests import tiny
 from worldmodels import ContinuousAction, DataError, Episodes, SpecError, TrainingSettings, VICReg, WorldModelError, training
-from worldmodels.losses import losses
+from worldmodels.losses import CORNER, STILL, change_error, losses
 from worldmodels.norms import FLOORS
 from worldmodels.objectives import vicreg
 
@@ -233,6 +233,21 @@ def test_a_periodic_model_sees_an_angle_the_same_each_turn_beside_its_size():
             worldmodels.JEPA(tiny.SPEC, periodic=wrong, **SMALL)
 
 
+def test_numbers_are_missed_in_units_of_how_much_they_change():
+    steps = jnp.arange(4.0)[None, :, None]
+    seen = jnp.concatenate([2.0 * steps, 0.02 * steps, 0.0 * steps], -1)  # changes of 2, 0.02, and none
+    missed = jnp.array([0.2, 0.002, 0.001])  # a tenth of each change, and of the least that counts
+    found = change_error(seen[:, 1:] + missed, seen)
+    each = [
+        np.sqrt((off / np.hypot(change, STILL)) ** 2 + CORNER**2) - CORNER
+        for off, change in zip(missed, (2, 0.02, 0), strict=True)
+    ]
+    np.testing.assert_allclose(found, np.mean(each), rtol=1e-4)
+    assert float(change_error(seen[:, 1:], seen)) == 0
+    far = change_error(seen[:, 1:] + 100.0, seen) / change_error(seen[:, 1:] + 50.0, seen)
+    np.testing.assert_allclose(far, 2.0, rtol=1e-3)  # a jump counts once, not squared
+
+
 def test_a_direct_model_reads_out_what_it_saw_and_is_told_apart_by_what_cannot_be_direct():
     model = worldmodels.JEPA(tiny.SPEC, direct=True, periodic=(0,), **SMALL)
     model.normaliser.fit(np.random.default_rng(0).normal(3.0, 2.0, (50, tiny.SPEC.size)))
@@ -245,6 +260,9 @@ def test_a_direct_model_reads_out_what_it_saw_and_is_told_apart_by_what_cannot_b
     far = model.start(observation).at[: model.numbers].set(1e3 * jnp.array([1.0, -1.0, 1.0, -1.0])[: model.numbers])
     held = model.predict(far, jnp.zeros(1), jnp.zeros(0))  # nowhere that the data did not show
     np.testing.assert_allclose(held[: model.numbers], [high[0], low[1], 1.0, -1.0], rtol=1e-5)
+    plain = worldmodels.JEPA(tiny.SPEC, direct=True, **SMALL)
+    foreseen = plain.predict(plain.start(observation), jnp.zeros(1), jnp.zeros(0))  # as if it had been seen
+    np.testing.assert_allclose(foreseen, plain.start(plain.readout(foreseen)), rtol=1e-4, atol=1e-6)
     for wrong in ({"norm": "layer"}, {"memory": "stack"}):
         with pytest.raises(worldmodels.SpecError, match="direct=True with norm="):
             worldmodels.JEPA(tiny.SPEC, direct=True, **SMALL, **wrong)

@@ -107,13 +107,12 @@ def test_every_weight_learns_and_what_only_reads_latents_does_not_shape_them(mod
     seeing = {name for name, there in (("eyes", model.eyes), ("translator", model.translator is not None)) if there}
     seeing |= {"memory"} if model.settings.memory == "recurrent" else set()
     assert shapers == {"encoder", "predictor", *seeing}
-    reads = (
-        model.spec.size and not model.settings.direct
-    )  # of images alone nothing is read out, and what is seen as it is, as it is
+    reads = model.spec.size and not model.settings.direct  # of images alone nothing, and what is seen as it is, as it is
     assert reached(terms["prediction"]) == shapers
     assert reached(shaping) == {*shapers, "cost_head"}
+    of_readout = shapers if model.settings.direct else {"readout_head"} if reads else set()
     for name in READERS.keys() & terms.keys():
-        assert reached(terms[name]) == ({READERS[name]} if name != "readout" or reads else set())
+        assert reached(terms[name]) == (of_readout if name == "readout" else {READERS[name]})
     assert ("prior" in terms) == (model.settings.noise == "quantised")
 
     learning = {name for name in total if name != "readout_head" or reads}

@@ -39,8 +39,9 @@ class JEPASettings:
       hidden: width of the two hidden layers of encoder and predictor.
       head: width of the hidden layer of the readout and cost heads.
       expander: output size of the expander the regulariser looks through.
-      direct: whether latents begin with the numbers that are seen, each in its deviations, to be predicted like the rest and read out as
-        they are. Nothing of them is lost then, what does not matter least of all; prediction alone keeps what is easy to foresee.
+      direct: whether latents begin with the numbers that are seen, each in its deviations, to be predicted and read out as they are.
+        Nothing of them is lost then, what does not matter least of all; prediction alone keeps what is easy to foresee. Where nothing
+        else is seen, the rest of a predicted latent is what the encoder makes of the predicted numbers.
       norm: what latents are normalised by: none, layer or simplex (`worldmodels.norms`).
       predictor: residual, gated or transformer (`worldmodels.predictors`).
       memory: none, stack or recurrent (`worldmodels.encoders`), for worlds that one observation does not show whole.
@@ -217,7 +218,9 @@ class JEPA(Uncertain, nnx.Module):
             z = jnp.broadcast_to(z, (*state.shape[:-1], z.shape[-1]))
             inputs = z if self.settings.actions == "latent" else jnp.concatenate([self.action_vector(action), z], -1)
         change = predictor(jnp.concatenate([state, inputs], -1))
-        return self._possible(NORMS[self.settings.norm](state + change if self.residual else change))
+        following = self._possible(NORMS[self.settings.norm](state + change if self.residual else change))
+        known = self.numbers and not self.spec.images  # then numbers say all, and the rest does not drift off from them
+        return self._encoded(following[..., : self.numbers]) if known else following
 
     def log_prior(self, state: Float[Array, "*B D"], action: Array, candidates: int) -> Float[Array, "*B K"]:
         """How likely each of the candidates for z is, before what follows is seen: by the prior where z is a code, otherwise alike."""

@@ -14,6 +14,8 @@ from worldmodels.latent_variables import information, posterior
 from worldmodels.objectives.objective import Objective, Views
 
 NO_HEADS: Mapping[str, Any] = {}
+CORNER = 0.1  # of a usual change
+STILL = 0.01  # deviations: what changes by less counts as if it changed so much
 
 
 class LossSettings(Protocol):
@@ -107,12 +109,15 @@ def losses(
 def head_losses(views: Views, window: Window, cost_gradient: float) -> dict[str, Array]:
     """Readout and cost, from encoded and from predicted latents; only the cost sends a gradient on, in the share `cost_gradient`.
 
-    And the nats of z, where a prior can lower them.
+    Of a direct model the readout is of predicted numbers, and trains what predicts them. And the nats of z, where a prior can lower them.
     """
     model, latents, predicted = views.model, views.latents, views.predicted
-    seen = jax.lax.stop_gradient(jnp.concatenate([latents, predicted], 1))
-    truth = jnp.concatenate([views.observations, views.observations[:, 1:]], 1)
-    readout = ((model.readout_head(seen) - truth) ** 2).mean() if model.spec.size else jnp.zeros(())
+    if model.numbers:
+        readout = change_error(predicted[..., : model.numbers], latents[..., : model.numbers])
+    else:
+        seen = jax.lax.stop_gradient(jnp.concatenate([latents, predicted], 1))
+        truth = jnp.concatenate([views.observations, views.observations[:, 1:]], 1)
+        readout = ((model.readout_head(seen) - truth) ** 2).mean() if model.spec.size else jnp.zeros(())
 
     before = jnp.concatenate([latents[:, :-1], latents[:, :1], predicted[:, :-1]], 1)
     before = cost_gradient * before + (1 - cost_gradient) * jax.lax.stop_gradient(before)
@@ -120,3 +125,14 @@ def head_losses(views: Views, window: Window, cost_gradient: float) -> dict[str,
     paid = model.cost_normaliser(jnp.concatenate([window.costs, window.costs], 1)[..., None])
     prior = {} if model.prior is None else {"prior": views.information_z}
     return {"readout": readout, "cost": ((cost - paid) ** 2).mean(), **prior}
+
+
+def change_error(predicted: Float[Array, "B K N"], seen: Float[Array, "B K+1 N"]) -> Float[Array, ""]:
+    """How far predicted numbers are off, each in units of its usual change from one moment to the next; quadratic below `CORNER`, linear above.
+
+    In units of its deviation a number that moves slowly would hardly count, and what holds a body at rest would not be learned; squared,
+    the jumps of contacts would drown the rest (Charbonnier et al. 1997, "Deterministic edge-preserving regularization in computed imaging").
+    """
+    usual = jnp.sqrt((jnp.diff(seen, axis=1) ** 2).mean((0, 1)) + STILL**2)
+    error = (predicted - seen[:, 1:]) / usual
+    return (jnp.sqrt(error**2 + CORNER**2) - CORNER).mean()
