@@ -27,7 +27,7 @@ from mpc.errors import CostError, LearningError
 from mpc.goals import brought_near
 from mpc.learning.losses import reaction_loss
 from mpc.policy import Policy
-from mpc.rollouts import continued, costs_to_go, rollouts
+from mpc.rollouts import cheapest_first, continued, costs_to_go, drawn, rollouts
 from planners.errors import require_counts
 from worldmodels.data.episode import Episode
 from worldmodels.errors import DataError
@@ -131,6 +131,7 @@ def imagine(
     shown, cost = _shown(model.spec, episodes), brought_near(model, cost)
     check(model, cost, {name: value[0] for name, value in shown[0].observations.items()})
     starts, key = encountered(model, shown), jax.random.key(seed)
+    starts = cheapest_first(model, cost, starts)
     caution_key = jax.random.fold_in(key, settings.updates)  # rollouts fold in the updates done, which are fewer
     cost = cautious(model, cost, starts, settings.caution, key=caution_key)
     size = model.features(jax.tree.map(lambda x: x[0], starts)).shape[-1]
@@ -140,7 +141,7 @@ def imagine(
     policy = Policy(size, model.spec, hidden=settings.hidden, max_scale=float(settings.max_scale), seed=seed + 2)
     optimizer = _optimizer(settings)
     optimizers = tuple(optimizer.init(nnx.split(module, nnx.Param, ...)[1]) for module in (critic, policy))
-    ends = jax.tree.map(lambda x: x[jnp.arange(settings.batch) % len(x)], starts)
+    ends = jax.tree.map(lambda x: x[jnp.arange(settings.batch) * len(x) // settings.batch], starts)
     state = Imagined(critic, target, policy, optimizers, jnp.ones(()), ends)
     chunk = max(1, min(250, settings.updates))
     for done in range(0, settings.updates, chunk):
@@ -194,7 +195,7 @@ def _advance(state: Imagined, model: Any, cost: TaskCost, starts: Any, key: Arra
         key, number = inputs
         entropy = settings.entropy * settings.final_entropy ** (number / settings.updates)
         pick, again, act, value, react = jax.random.split(key, 5)
-        chosen = jax.random.randint(pick, (settings.batch,), 0, available)
+        chosen = drawn(settings.batch, available, key=pick)
         start = continued(ends, jax.tree.map(lambda x: x[chosen], starts), key=again)
 
         def acting(params):

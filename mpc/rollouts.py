@@ -5,9 +5,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int, PyTree
 
-from mpc.costs import OnModel
+from mpc.costs import OnModel, TaskCost, no_action
 from mpc.policy import Policy
 from mpc.random_agent import random_action
 
@@ -29,6 +29,27 @@ def costs_to_go(costs: Float[Array, "B L"], beyond: Float[Array, "B L"], discoun
 
     _, totals = jax.lax.scan(step, beyond[:, -1], (costs.T, beyond.T), reverse=True)
     return totals.T
+
+
+@jax.jit
+def cheapest_first(model: Any, cost: TaskCost, latents: PyTree) -> PyTree:
+    """The latents [N, ...] in the order of what it costs to be there and do nothing."""
+    at = OnModel(model, cost)
+    paid = jax.lax.map(lambda latent: at(latent, no_action(model), jnp.zeros((), jnp.int32)), latents, batch_size=1024)
+    order = jnp.argsort(paid)
+    return jax.tree.map(lambda x: x[order], latents)
+
+
+def drawn(count: int, among: int, *, key: Array) -> Int[Array, " count"]:
+    """Places among latents in that order: of two pairs the first anywhere, the other with probabilities of one over their ranks.
+
+    A cost that hardly any of the data meet is met so, and its neighbourhood learned outwards (ranks as of Schaul et al. 2016, "Prioritized
+    experience replay", section 3.3; starts as of Florensa et al. 2017, "Reverse curriculum generation").
+    """
+    share = jax.random.uniform(key, (count,))
+    anywhere, ranked = among * share, (among + 1.0) ** share - 1
+    places = jnp.where(jnp.arange(count) // 2 % 2 == 0, anywhere, ranked)
+    return jnp.minimum(places.astype(jnp.int32), among - 1)
 
 
 def continued(ends: Any, fresh: Any, *, key: Array) -> Any:

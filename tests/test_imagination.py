@@ -13,7 +13,7 @@ import mpc
 import worldmodels
 from mpc.errors import CostError, LearningError, MPCError
 from mpc.imagination import ImaginationSettings, imagine
-from mpc.rollouts import continued, costs_to_go
+from mpc.rollouts import cheapest_first, continued, costs_to_go, drawn
 from planners import SettingError
 from tests import tiny
 from tests.test_agent import true_model
@@ -146,6 +146,21 @@ def test_costs_to_go_by_hand():
     looking = [[1 + 0.5 * (2 + 0.5 * 20), 2 + 0.5 * 20]]
     for trace, expected in ((0.0, believing), (1.0, looking), (0.5, np.mean([believing, looking], axis=0))):
         np.testing.assert_allclose(costs_to_go(costs, beyond, 0.5, trace), expected)
+
+
+def test_half_of_the_starts_are_drawn_by_their_rank_of_cost():
+    latents = jnp.array([[1.0, 0.0], [0.3, 0.0], [-0.8, 0.0], [0.0, 0.0]])
+    found = cheapest_first(true_model(), mpc.reach("position", 0.0), latents)
+    np.testing.assert_array_equal(found[:, 0], jnp.array([0.0, 0.3, -0.8, 1.0]))
+
+    count = 40_000
+    places = np.asarray(drawn(count, 9_999, key=jax.random.key(0))).reshape(-1, 2, 2)
+    assert places.min() >= 0 and places.max() < 9_999
+    anywhere, ranked = places[:, 0].ravel(), places[:, 1].ravel()
+    tenths = [np.mean(anywhere < edge) for edge in (999.9, 4_999.5)]
+    np.testing.assert_allclose(tenths, [0.1, 0.5], atol=0.01)
+    powers = [np.mean(ranked < edge) for edge in (9, 99, 999)]  # each power of ten of ranks as often as the next
+    np.testing.assert_allclose(powers, [0.25, 0.5, 0.75], atol=0.01)
 
 
 def test_every_second_rollout_mostly_goes_on_where_the_last_one_ended():
