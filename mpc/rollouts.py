@@ -41,10 +41,11 @@ def cheapest_first(model: Any, cost: TaskCost, latents: PyTree) -> PyTree:
 
 
 def drawn(count: int, among: int, *, key: Array) -> Int[Array, " count"]:
-    """Places among latents in that order: of two pairs the first anywhere, the other with probabilities of one over their ranks.
+    """Places among latents in that order: every second pair anywhere, the others with probabilities of one over their ranks.
 
-    A cost that hardly any of the data meet is met so, and its neighbourhood learned outwards (ranks as of Schaul et al. 2016, "Prioritized
-    experience replay", section 3.3; starts as of Florensa et al. 2017, "Reverse curriculum generation").
+    Pairs, since `continued` and `rollouts` tell even places from odd ones: both kinds are among each of theirs. A cost that hardly any
+    of the data meet is met so, and its neighbourhood learned outwards (ranks as of Schaul et al. 2016, "Prioritized experience replay",
+    section 3.3; starts as of Florensa et al. 2017, "Reverse curriculum generation").
     """
     share = jax.random.uniform(key, (count,))
     anywhere, ranked = among * share, (among + 1.0) ** share - 1

@@ -11,7 +11,7 @@ from flax import nnx
 import worldmodels
 from tests import tiny
 from worldmodels import ContinuousAction, DataError, Episodes, SpecError, TrainingSettings, VICReg, WorldModelError, training
-from worldmodels.losses import CORNER, STILL, change_error, losses
+from worldmodels.losses import CORNER, LEAST_CHANGE, change_error, losses
 from worldmodels.norms import FLOORS
 from worldmodels.objectives import vicreg
 
@@ -239,7 +239,7 @@ def test_numbers_are_missed_in_units_of_how_much_they_change():
     missed = jnp.array([0.2, 0.002, 0.001])  # a tenth of each change, and of the least that counts
     found = change_error(seen[:, 1:] + missed, seen)
     each = [
-        np.sqrt((off / np.hypot(change, STILL)) ** 2 + CORNER**2) - CORNER
+        np.sqrt((off / np.hypot(change, LEAST_CHANGE)) ** 2 + CORNER**2) - CORNER
         for off, change in zip(missed, (2, 0.02, 0), strict=True)
     ]
     np.testing.assert_allclose(found, np.mean(each), rtol=1e-4)

@@ -15,7 +15,7 @@ from worldmodels.objectives.objective import Objective, Views
 
 NO_HEADS: Mapping[str, Any] = {}
 CORNER = 0.1  # of a usual change
-STILL = 0.01  # deviations: what changes by less counts as if it changed so much
+LEAST_CHANGE = 0.01  # deviations: what usually changes by less counts as if it changed so much
 
 
 class LossSettings(Protocol):
@@ -133,6 +133,6 @@ def change_error(predicted: Float[Array, "B K N"], seen: Float[Array, "B K+1 N"]
     In units of its deviation a number that moves slowly would hardly count, and what holds a body at rest would not be learned; squared,
     the jumps of contacts would drown the rest (Charbonnier et al. 1997, "Deterministic edge-preserving regularization in computed imaging").
     """
-    usual = jnp.sqrt((jnp.diff(seen, axis=1) ** 2).mean((0, 1)) + STILL**2)
+    usual = jnp.sqrt((jnp.diff(seen, axis=1) ** 2).mean((0, 1)) + LEAST_CHANGE**2)
     error = (predicted - seen[:, 1:]) / usual
     return (jnp.sqrt(error**2 + CORNER**2) - CORNER).mean()
