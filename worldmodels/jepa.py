@@ -211,6 +211,12 @@ class JEPA(Uncertain, nnx.Module):
         self, state: Float[Array, "*B D"], action: Array, z: Float[Array, "*B Z"], member: Any
     ) -> Float[Array, "*B D"]:
         """The next state, under z and by one member of the ensemble (a scalar; None where there is but one)."""
+        return self.settled(self.foreseen(state, action, z, member))
+
+    def foreseen(
+        self, state: Float[Array, "*B D"], action: Array, z: Float[Array, "*B Z"], member: Any
+    ) -> Float[Array, "*B D"]:
+        """What the predictor makes of the next state."""
         predictor = self.predictor if member is None else jax.tree.map(lambda x: x[member], self.predictor)
         if self.translator is not None:
             inputs = self.translator(self._with_action(state, action))
@@ -218,9 +224,12 @@ class JEPA(Uncertain, nnx.Module):
             z = jnp.broadcast_to(z, (*state.shape[:-1], z.shape[-1]))
             inputs = z if self.settings.actions == "latent" else jnp.concatenate([self.action_vector(action), z], -1)
         change = predictor(jnp.concatenate([state, inputs], -1))
-        following = self._possible(NORMS[self.settings.norm](state + change if self.residual else change))
-        known = self.numbers and not self.spec.images  # then numbers say all, and the rest does not drift off from them
-        return self._encoded(following[..., : self.numbers]) if known else following
+        return self._possible(NORMS[self.settings.norm](state + change if self.residual else change))
+
+    def settled(self, foreseen: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
+        """Prediction goes on from here: where numbers say all, from what the encoder makes of them, which does not drift off."""
+        known = self.numbers and not self.spec.images
+        return self._encoded(foreseen[..., : self.numbers]) if known else foreseen
 
     def log_prior(self, state: Float[Array, "*B D"], action: Array, candidates: int) -> Float[Array, "*B K"]:
         """How likely each of the candidates for z is, before what follows is seen: by the prior where z is a code, otherwise alike."""

@@ -61,8 +61,8 @@ def _rollout(model: JEPA, first: Array, actions: Array, targets: Array, member: 
             energies = jax.lax.stop_gradient(((tried - target) ** 2).mean(-1))
             prior = jnp.moveaxis(model.log_prior(jax.lax.stop_gradient(state), action, len(choices)), -1, 0)
             z, nats = choices[jnp.argmin(energies, axis=0)], information(posterior(energies, prior), prior)
-        following = model.following(state, action, z, member)
-        return following, (following, nats)
+        foreseen = model.foreseen(state, action, z, member)
+        return model.settled(foreseen), (foreseen, nats)
 
     keys = jax.random.split(key, targets.shape[1])
     _, (predicted, nats) = jax.lax.scan(step, first, (jnp.moveaxis(actions, 1, 0), jnp.moveaxis(targets, 1, 0), keys))

@@ -17,7 +17,7 @@ class Uncertain:
     features: Any
     observe: Any
     predict: Any
-    following: Any
+    foreseen: Any
 
     @property
     def latent_variable(self) -> LatentVariable | None:
@@ -77,5 +77,5 @@ class Uncertain:
             )
         z = jnp.zeros(0) if variable is None else variable.choices(key=jax.random.key(0))[0]
         state = self.features(latent)
-        predicted = jax.vmap(lambda member: self.following(state, action, z, member))(jnp.arange(members))
+        predicted = jax.vmap(lambda member: self.foreseen(state, action, z, member))(jnp.arange(members))
         return predicted.var(0).mean()
