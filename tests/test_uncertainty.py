@@ -49,6 +49,17 @@ def test_disagreement_is_the_variance_of_the_members(model):
         worldmodels.JEPA(tiny.SPEC, **SMALL).disagreement(jnp.zeros(8), action)
 
 
+def test_members_of_a_direct_model_disagree_on_the_encoding_too_which_prediction_does_not_go_on_from():
+    model = worldmodels.JEPA(tiny.SPEC, direct=True, members=2, **SMALL)
+    latent, action = model.start(tiny.observation()), jnp.array([0.4])
+    model.predictor = jax.tree.map(lambda x: jnp.broadcast_to(x[:1], x.shape), model.predictor)
+    apart = jnp.zeros((2, SMALL["latent"])).at[1, model.numbers].set(0.5)
+    model.predictor.output.bias[...] += apart
+    np.testing.assert_allclose(model.disagreement(latent, action), 0.25**2 / SMALL["latent"], rtol=1e-3)
+    one, other = (model.predict(latent, action, jnp.array([float(member)])) for member in (0, 1))
+    np.testing.assert_array_equal(one, other)
+
+
 def test_futures_hold_one_member_each_and_new_codes_in_every_step(model):
     noise = np.asarray(model.draw_noise(40, 6, key=KEY))
     assert noise.shape == (40, 6, 4)

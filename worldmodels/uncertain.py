@@ -69,7 +69,7 @@ class Uncertain:
         return noise[jnp.argmin(energies)]
 
     def disagreement(self, latent: Any, action: Array) -> Float[Array, ""]:
-        """Mean variance over the members' next features, under one z: what is not known for lack of data (Pathak et al. 2019)."""
+        """Mean variance over what the members foresee, under one z: what is not known for lack of data (Pathak et al. 2019)."""
         variable, members = self.latent_variable, self.settings.members
         if members == 1:
             raise SpecError(
