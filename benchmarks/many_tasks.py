@@ -99,7 +99,8 @@ def name_of(body: str, task: str) -> str:
 def exploration() -> dict[str, Any]:
     """What lines say of how a model explored."""
     settings = {name: value for name, value in asdict(ExplorationSettings()).items() if name != "training"}
-    return settings | {"direct": True, "corner": CORNER, "disagreement": "on numbers and encoding", "holding": [Holding.begins, Holding.ends]}
+    learning = {"direct": True, "corner": CORNER, "disagreement": "on numbers and encoding"}
+    return settings | learning | {"holding": [Holding.begins, Holding.ends]}
 
 
 def imagination(updates: int) -> mpc.ImaginationSettings:

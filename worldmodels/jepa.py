@@ -216,7 +216,7 @@ class JEPA(Uncertain, nnx.Module):
     def foreseen(
         self, state: Float[Array, "*B D"], action: Array, z: Float[Array, "*B Z"], member: Any
     ) -> Float[Array, "*B D"]:
-        """What the predictor makes of the next state."""
+        """The next state as the predictor has it: of a direct model the encoding is foreseen beside the numbers."""
         predictor = self.predictor if member is None else jax.tree.map(lambda x: x[member], self.predictor)
         if self.translator is not None:
             inputs = self.translator(self._with_action(state, action))
@@ -227,7 +227,7 @@ class JEPA(Uncertain, nnx.Module):
         return self._possible(NORMS[self.settings.norm](state + change if self.residual else change))
 
     def settled(self, foreseen: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
-        """Prediction goes on from here: where numbers say all, from what the encoder makes of them, which does not drift off."""
+        """The state to go on from: where the numbers say all, them and what the encoder makes of them, which does not drift off."""
         known = self.numbers and not self.spec.images
         return self._encoded(foreseen[..., : self.numbers]) if known else foreseen
 

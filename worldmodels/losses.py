@@ -57,7 +57,7 @@ def _rollout(model: JEPA, first: Array, actions: Array, targets: Array, member: 
         if variable is not None:
             choices = variable.choices(key=key)
             judge = None if member is None else 0  # what a code means, the first member says for all
-            tried = jax.vmap(lambda z: model.following(state, action, z, judge))(choices)
+            tried = jax.vmap(lambda z: model.foreseen(state, action, z, judge))(choices)
             energies = jax.lax.stop_gradient(((tried - target) ** 2).mean(-1))
             prior = jnp.moveaxis(model.log_prior(jax.lax.stop_gradient(state), action, len(choices)), -1, 0)
             z, nats = choices[jnp.argmin(energies, axis=0)], information(posterior(energies, prior), prior)
