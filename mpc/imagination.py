@@ -27,6 +27,7 @@ from mpc.errors import CostError, LearningError
 from mpc.goals import brought_near
 from mpc.learning.losses import reaction_loss
 from mpc.policy import Policy
+from mpc.robustness import cost_despite, model_errors
 from mpc.rollouts import cheapest_first, continued, costs_to_go, drawn, rollouts
 from planners.errors import require_counts
 from worldmodels.data.episode import Episode
@@ -41,7 +42,9 @@ class ImaginationSettings:
     """How to learn in imagination. Static under `jit`.
 
     Attributes:
-      updates: of critic and policy, each on fresh imagined rollouts.
+      tries: critics and policies that are learned, each on its own; kept are those whose policy fares best while what the model had wrong in the
+        data happens to it (`mpc.robustness`).
+      updates: of critic and policy at each try, on fresh imagined rollouts.
       batch: rollouts an update.
       length: steps of a rollout; beyond, the slow copy of the critic speaks.
       discount: per model step.
@@ -59,12 +62,13 @@ class ImaginationSettings:
       hidden: width of critic and policy.
     """
 
+    tries: int = 3
     updates: int = 4_000
     batch: int = 64
-    length: int = 16
+    length: int = 8
     discount: float = 0.99
     trace: float = 0.95
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     final_rate: float = 0.05
     target_rate: float = 0.1
     entropy: float = 0.02
@@ -74,7 +78,7 @@ class ImaginationSettings:
     hidden: int = 128
 
     def __post_init__(self):
-        require_counts(updates=self.updates, batch=self.batch, length=self.length, hidden=self.hidden)
+        require_counts(tries=self.tries, updates=self.updates, batch=self.batch, length=self.length, hidden=self.hidden)
         for name, right, expected in (
             ("discount", lambda x: 0 < x < 1, "a number between 0 and 1, since imagination never ends"),
             ("trace", lambda x: 0 <= x <= 1, "a number from 0, the critic alone, to 1, the rollout to its end"),
@@ -130,11 +134,43 @@ def imagine(
     settings = settings or ImaginationSettings()
     shown, cost = _shown(model.spec, episodes), brought_near(model, cost)
     check(model, cost, {name: value[0] for name, value in shown[0].observations.items()})
-    starts, key = encountered(model, shown), jax.random.key(seed)
-    starts = cheapest_first(model, cost, starts)
-    caution_key = jax.random.fold_in(key, settings.updates)  # rollouts fold in the updates done, which are fewer
-    cost = cautious(model, cost, starts, settings.caution, key=caution_key)
-    size = model.features(jax.tree.map(lambda x: x[0], starts)).shape[-1]
+    latents, key = encountered(model, shown), jax.random.key(seed)
+    starts = cheapest_first(model, cost, latents)
+    caution_key, errors_key, judging_key = (
+        jax.random.fold_in(key, settings.updates + n) for n in range(3)
+    )  # rollouts fold in fewer
+    careful = cautious(model, cost, starts, settings.caution, key=caution_key)
+    seeds = [seed, *np.random.default_rng(seed).integers(2**31, size=settings.tries - 1).tolist()]
+    tried = [
+        _learned(model, careful, starts, settings, seed=each, progress=_counted_on(progress, settings, number))
+        for number, each in enumerate(seeds)
+    ]
+    if settings.tries == 1:
+        return tried[0]
+    errors = model_errors(model, shown, latents, key=errors_key)
+    costs = [float(cost_despite(model, cost, policy, starts, errors, key=judging_key)) for _, policy in tried]
+    return tried[int(np.argmin(np.nan_to_num(costs, nan=np.inf)))]
+
+
+def _counted_on(progress: Callable[[ImaginationProgress], None] | None, settings: ImaginationSettings, number: int) -> Any:
+    """`progress` for one of several tries, which counts the updates of those before."""
+    if progress is None:
+        return None
+    before, total = number * settings.updates, settings.tries * settings.updates
+    return lambda report: progress(report._replace(updates=before + report.updates, total=total))
+
+
+def _learned(
+    model: Any,
+    cost: TaskCost,
+    starts: Any,
+    settings: ImaginationSettings,
+    *,
+    seed: int,
+    progress: Callable[[ImaginationProgress], None] | None,
+) -> tuple[Critic, Policy]:
+    """One try, from `starts` in the order of `cheapest_first`."""
+    key, size = jax.random.key(seed), model.features(jax.tree.map(lambda x: x[0], starts)).shape[-1]
     critic, target = (
         Critic(size, model.spec, hidden=settings.hidden, discount=float(settings.discount), seed=seed + 1) for _ in range(2)
     )

@@ -76,14 +76,12 @@ def rollouts(model: Any, cost: OnModel, policy: Policy, starts: Any, length: int
 
     Every second rollout starts with an action at random, so that the critic knows more than what the policy does anyway
     (exploring starts: Sutton & Barto 2018, section 5.3). A few share each future: drawing one for each would copy the weights of
-    its member of an ensemble. The members take turns step by step, so that no rollout is led on by what one of them has wrong.
+    its member of an ensemble.
     """
     batch = jax.tree.leaves(starts)[0].shape[0]
     futures = math.gcd(batch, FUTURES)
     future_key, key = jax.random.split(key)
-    noise = model.draw_noise(futures * length, 1, key=future_key)
-    noise = jnp.broadcast_to(noise, (futures * length, *noise.shape[1:]))  # a deterministic model draws one
-    noise = noise.reshape(futures, length, *noise.shape[2:])
+    noise = taking_turns(model, futures, length, key=future_key)
 
     def one(latent, number, key, future):
         first_key, key = jax.random.split(key)
@@ -108,3 +106,10 @@ def rollouts(model: Any, cost: OnModel, policy: Policy, starts: Any, length: int
     starts, numbers, keys = jax.tree.map(shared, (starts, jnp.arange(batch), jax.random.split(key, batch)))
     made = jax.vmap(sharing)(starts, numbers, keys, noise)
     return jax.tree.map(lambda x: x.reshape(batch, *x.shape[2:]), made)
+
+
+def taking_turns(model: Any, futures: int, length: int, *, key: Array) -> Float[Array, "M L Z"]:
+    """Noise in which the members of an ensemble take turns step by step, so that no rollout is led on by what one of them has wrong."""
+    noise = model.draw_noise(futures * length, 1, key=key)
+    noise = jnp.broadcast_to(noise, (futures * length, *noise.shape[1:]))  # a deterministic model draws one
+    return noise.reshape(futures, length, *noise.shape[2:])
