@@ -59,6 +59,8 @@ class ImaginationSettings:
         fill the box it does the mean's work.
       caution: deviations of the cost that not knowing costs, where an ensemble disagrees as much as on average in the data's states;
         0 believes whatever the model says.
+      errors: share of what the model had wrong in a moment of the data that is added to each step of a rollout, of another moment in each:
+        a policy that is to work for models which err so, always to the same side, leans less on how this one errs.
       hidden: width of critic and policy.
     """
 
@@ -75,6 +77,7 @@ class ImaginationSettings:
     final_entropy: float = 0.05
     max_scale: float = 0.37
     caution: float = 0.3
+    errors: float = 0.3
     hidden: int = 128
 
     def __post_init__(self):
@@ -89,6 +92,7 @@ class ImaginationSettings:
             ("final_entropy", lambda x: 0 < x <= 1, "a share of entropy, above 0 and up to 1"),
             ("max_scale", lambda x: 0.01 <= x < math.inf, "a finite number of at least 0.01"),
             ("caution", lambda x: 0 <= x < math.inf, "a finite number of at least 0"),
+            ("errors", lambda x: 0 <= x < math.inf, "a finite number of at least 0"),
         ):
             value = getattr(self, name)
             if not isinstance(value, Real) or not right(value):
@@ -140,14 +144,14 @@ def imagine(
         jax.random.fold_in(key, settings.updates + n) for n in range(3)
     )  # rollouts fold in fewer
     careful = cautious(model, cost, starts, settings.caution, key=caution_key)
+    errors = model_errors(model, shown, latents, key=errors_key)
     seeds = [seed, *np.random.default_rng(seed).integers(2**31, size=settings.tries - 1).tolist()]
     tried = [
-        _learned(model, careful, starts, settings, seed=each, progress=_counted_on(progress, settings, number))
+        _learned(model, careful, starts, errors, settings, seed=each, progress=_counted_on(progress, settings, number))
         for number, each in enumerate(seeds)
     ]
     if settings.tries == 1:
         return tried[0]
-    errors = model_errors(model, shown, latents, key=errors_key)
     costs = [float(cost_despite(model, cost, policy, starts, errors, key=judging_key)) for _, policy in tried]
     return tried[int(np.argmin(np.nan_to_num(costs, nan=np.inf)))]
 
@@ -164,6 +168,7 @@ def _learned(
     model: Any,
     cost: TaskCost,
     starts: Any,
+    errors: Any,
     settings: ImaginationSettings,
     *,
     seed: int,
@@ -183,7 +188,7 @@ def _learned(
     for done in range(0, settings.updates, chunk):
         count = min(chunk, settings.updates - done)
         state, loss, to_go = _advance(
-            state, model, cost, starts, jax.random.fold_in(key, done), jnp.array(done), settings=settings, count=count
+            state, model, cost, starts, errors, jax.random.fold_in(key, done), jnp.array(done), settings=settings, count=count
         )
         if not np.isfinite(float(loss)):
             raise CostError(
@@ -215,7 +220,9 @@ def _shown(spec: Spec, episodes: Iterable[Episode]) -> list[Episode]:
 
 
 @partial(jax.jit, static_argnames=("settings", "count"))
-def _advance(state: Imagined, model: Any, cost: TaskCost, starts: Any, key: Array, done: Array, *, settings, count: int):
+def _advance(
+    state: Imagined, model: Any, cost: TaskCost, starts: Any, errors: Any, key: Array, done: Array, *, settings, count: int
+):
     """`count` updates after those `done`; the critic's loss and the costs to go at the end."""
     optimizer = _optimizer(settings)
     parts = [nnx.split(module, nnx.Param, ...) for module in (state.critic, state.target, state.policy)]
@@ -224,7 +231,7 @@ def _advance(state: Imagined, model: Any, cost: TaskCost, starts: Any, key: Arra
         partial(lambda graph, rest, params: nnx.merge(graph, params, rest), *each) for each in zip(graphs, rests, strict=True)
     ]
     as_critic, as_target, as_policy = merged
-    available = jax.tree.leaves(starts)[0].shape[0]
+    available, errors = jax.tree.leaves(starts)[0].shape[0], jax.tree.map(lambda x: settings.errors * x, errors)
 
     def update(carry, inputs):
         critic, target, policy, (critic_state, policy_state), spread, ends = carry
@@ -237,7 +244,9 @@ def _advance(state: Imagined, model: Any, cost: TaskCost, starts: Any, key: Arra
         def acting(params):
             """The policy's loss, and features, actions and costs to go of what it did."""
             policy = as_policy(params)
-            features, actions, costs, ends = rollouts(model, OnModel(model, cost), policy, start, settings.length, key=act)
+            features, actions, costs, ends = rollouts(
+                model, OnModel(model, cost), policy, start, settings.length, errors, key=act
+            )
             beyond = as_target(target)(features[:, 1:], policy(features[:, 1:]).sample(key=value)).max(0)
             to_go = costs_to_go(costs, beyond, settings.discount, settings.trace)
             met = jax.lax.stop_gradient(features[:, :-1])

@@ -5,7 +5,6 @@ it tell more: a gait that they upset did not work outside either.
 """
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import jax
@@ -15,7 +14,7 @@ from jaxtyping import Array, Float, PyTree
 
 from mpc.costs import OnModel, TaskCost
 from mpc.policy import Policy
-from mpc.rollouts import FUTURES, taking_turns
+from mpc.rollouts import FUTURES, erring, taking_turns
 from worldmodels.data.episode import Episode
 from worldmodels.data.windows import normalised
 
@@ -57,8 +56,7 @@ def cost_despite(model: Any, cost: TaskCost, policy: Policy, starts: PyTree, err
     def moved(latent, noise, which):
         action = policy(model.features(latent)).mean
         following = model.predict(latent, action, noise)
-        erring = jax.tree.map(partial(_erring, which=which), following, errors)
-        return erring, at(latent, action, jnp.zeros((), jnp.int32))
+        return erring(following, jax.tree.map(lambda x: SHARE * x[which], errors)), at(latent, action, jnp.zeros((), jnp.int32))
 
     def step(latents, inputs):
         noise, key = inputs
@@ -68,10 +66,6 @@ def cost_despite(model: Any, cost: TaskCost, policy: Policy, starts: PyTree, err
     noise = jnp.moveaxis(taking_turns(model, FUTURES, STEPS, key=turn), 1, 0)
     _, paid = jax.lax.scan(step, latents, (noise, jax.random.split(key, STEPS)))
     return paid[SETTLING:].mean()
-
-
-def _erring(following: Array, errors: Array, which: Array) -> Array:
-    return following + SHARE * errors[which] if jnp.issubdtype(following.dtype, jnp.floating) else following
 
 
 def _shared(x: Array) -> Array:

@@ -69,10 +69,10 @@ def continued(ends: Any, fresh: Any, *, key: Array) -> Any:
     return jax.tree.map(chosen, ends, fresh)
 
 
-def rollouts(model: Any, cost: OnModel, policy: Policy, starts: Any, length: int, *, key: Array):
+def rollouts(model: Any, cost: OnModel, policy: Policy, starts: Any, length: int, errors: Any = None, *, key: Array):
     """Features [B, L+1, D], normalised actions [B, L, A] and costs [B, L] of the policy's samples in the model's imagination.
 
-    Behind them the latents [B, ...] that these came to.
+    Behind them the latents [B, ...] that these came to. Each rollout has one of `errors` [M, ...] that is added to all that is predicted in it.
 
     Every second rollout starts with an action at random, so that the critic knows more than what the policy does anyway
     (exploring starts: Sutton & Barto 2018, section 5.3). A few share each future: drawing one for each would copy the weights of
@@ -80,10 +80,12 @@ def rollouts(model: Any, cost: OnModel, policy: Policy, starts: Any, length: int
     """
     batch = jax.tree.leaves(starts)[0].shape[0]
     futures = math.gcd(batch, FUTURES)
-    future_key, key = jax.random.split(key)
+    future_key, error_key, key = jax.random.split(key, 3)
     noise = taking_turns(model, futures, length, key=future_key)
+    errors = jax.tree.map(lambda x: jnp.zeros_like(x[:1]), starts) if errors is None else errors
+    which = jax.random.randint(error_key, (batch,), 0, jax.tree.leaves(errors)[0].shape[0])
 
-    def one(latent, number, key, future):
+    def one(latent, number, error, key, future):
         first_key, key = jax.random.split(key)
         random = random_action(model.spec.action, first_key)
 
@@ -92,7 +94,7 @@ def rollouts(model: Any, cost: OnModel, policy: Policy, starts: Any, length: int
             features = model.features(latent)
             action = jnp.where((t == 0) & (number % 2 == 0), random, policy(features).sample(key=key))
             paid = cost(latent, action, t)
-            return model.predict(latent, action, noise), (features, action, paid)
+            return erring(model.predict(latent, action, noise), error), (features, action, paid)
 
         inputs = (jnp.arange(length), future, jax.random.split(key, length))
         remade = jax.checkpoint(step)  # on the way back: kept, steps take sixteen times the memory, and no less time
@@ -102,9 +104,9 @@ def rollouts(model: Any, cost: OnModel, policy: Policy, starts: Any, length: int
     def shared(x):
         return x.reshape(futures, batch // futures, *x.shape[1:])
 
-    sharing = jax.vmap(one, in_axes=(0, 0, 0, None))
-    starts, numbers, keys = jax.tree.map(shared, (starts, jnp.arange(batch), jax.random.split(key, batch)))
-    made = jax.vmap(sharing)(starts, numbers, keys, noise)
+    sharing = jax.vmap(one, in_axes=(0, 0, 0, 0, None))
+    each = starts, jnp.arange(batch), jax.tree.map(lambda x: x[which], errors), jax.random.split(key, batch)
+    made = jax.vmap(sharing)(*jax.tree.map(shared, each), noise)
     return jax.tree.map(lambda x: x.reshape(batch, *x.shape[2:]), made)
 
 
@@ -113,3 +115,8 @@ def taking_turns(model: Any, futures: int, length: int, *, key: Array) -> Float[
     noise = model.draw_noise(futures * length, 1, key=key)
     noise = jnp.broadcast_to(noise, (futures * length, *noise.shape[1:]))  # a deterministic model draws one
     return noise.reshape(futures, length, *noise.shape[2:])
+
+
+def erring(predicted: PyTree, error: PyTree) -> PyTree:
+    """`predicted`, and the error added where it is of real numbers."""
+    return jax.tree.map(lambda x, wrong: x + wrong if jnp.issubdtype(x.dtype, jnp.floating) else x, predicted, error)
