@@ -20,6 +20,7 @@ from worldmodels.data.windows import normalised
 
 ERRORS = 4_000  # moments of the data that are looked at
 SHARE = 0.5  # of an error that happens, since it happens anywhere and not where it was made
+USUAL = 2.0
 ROLLOUTS, STEPS = 128, 200
 SETTLING = 50  # steps that do not count, since rollouts start where the data do
 
@@ -42,7 +43,13 @@ def _errors(model: Any, before: PyTree, actions: Array, after: PyTree, key: Arra
     noise = taking_turns(model, FUTURES, 1, key=key)[:, 0]
     before, actions = jax.tree.map(_shared, (before, actions))
     predicted = jax.vmap(jax.vmap(model.predict, (0, 0, None)))(before, actions, noise)
-    return jax.tree.map(lambda is_, said: is_ - said.reshape(is_.shape), after, predicted)
+    return jax.tree.map(lambda is_, said: _usual(is_ - said.reshape(is_.shape)), after, predicted)
+
+
+def _usual(errors: Array) -> Array:
+    """Errors [N, ...], each component held to `USUAL` times its median size: a collision's would throw a balanced pole."""
+    size = USUAL * jnp.median(jnp.abs(errors), axis=0)
+    return jnp.clip(errors, -size, size)
 
 
 @jax.jit
