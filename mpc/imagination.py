@@ -27,7 +27,7 @@ from mpc.errors import CostError, LearningError
 from mpc.goals import brought_near
 from mpc.learning.losses import reaction_loss
 from mpc.policy import Policy
-from mpc.robustness import cost_despite, model_errors
+from mpc.robustness import usual_errors
 from mpc.rollouts import cheapest_first, continued, costs_to_go, drawn, rollouts
 from planners.errors import require_counts
 from worldmodels.data.episode import Episode
@@ -42,9 +42,7 @@ class ImaginationSettings:
     """How to learn in imagination. Static under `jit`.
 
     Attributes:
-      tries: critics and policies that are learned, each on its own; kept are those whose policy fares best while what the model had wrong in the
-        data happens to it (`mpc.robustness`).
-      updates: of critic and policy at each try, on fresh imagined rollouts.
+      updates: of critic and policy, each on fresh imagined rollouts.
       batch: rollouts an update.
       length: steps of a rollout; beyond, the slow copy of the critic speaks.
       discount: per model step.
@@ -59,29 +57,28 @@ class ImaginationSettings:
         fill the box it does the mean's work.
       caution: deviations of the cost that not knowing costs, where an ensemble disagrees as much as on average in the data's states;
         0 believes whatever the model says.
-      errors: share of what the model had wrong in a moment of the data that is added to each step of a rollout, of another moment in each:
-        a policy that is to work for models which err so, always to the same side, leans less on how this one errs.
+      errors: share of a usual error of the model, as it made them in the data, that is added to each step of a rollout, another in each
+        rollout (`mpc.robustness`).
       hidden: width of critic and policy.
     """
 
-    tries: int = 3
     updates: int = 4_000
     batch: int = 64
-    length: int = 8
+    length: int = 16
     discount: float = 0.99
     trace: float = 0.95
-    learning_rate: float = 3e-3
+    learning_rate: float = 1e-3
     final_rate: float = 0.05
     target_rate: float = 0.1
     entropy: float = 0.02
     final_entropy: float = 0.05
     max_scale: float = 0.37
     caution: float = 0.3
-    errors: float = 0.3
+    errors: float = 0.5
     hidden: int = 128
 
     def __post_init__(self):
-        require_counts(tries=self.tries, updates=self.updates, batch=self.batch, length=self.length, hidden=self.hidden)
+        require_counts(updates=self.updates, batch=self.batch, length=self.length, hidden=self.hidden)
         for name, right, expected in (
             ("discount", lambda x: 0 < x < 1, "a number between 0 and 1, since imagination never ends"),
             ("trace", lambda x: 0 <= x <= 1, "a number from 0, the critic alone, to 1, the rollout to its end"),
@@ -139,43 +136,12 @@ def imagine(
     shown, cost = _shown(model.spec, episodes), brought_near(model, cost)
     check(model, cost, {name: value[0] for name, value in shown[0].observations.items()})
     latents, key = encountered(model, shown), jax.random.key(seed)
+    # rollouts fold in the updates done, which are fewer
+    caution_key, errors_key = (jax.random.fold_in(key, settings.updates + number) for number in range(2))
+    errors = usual_errors(model, shown, latents, settings.errors, key=errors_key)
     starts = cheapest_first(model, cost, latents)
-    caution_key, errors_key, judging_key = (
-        jax.random.fold_in(key, settings.updates + n) for n in range(3)
-    )  # rollouts fold in fewer
-    careful = cautious(model, cost, starts, settings.caution, key=caution_key)
-    errors = model_errors(model, shown, latents, key=errors_key)
-    seeds = [seed, *np.random.default_rng(seed).integers(2**31, size=settings.tries - 1).tolist()]
-    tried = [
-        _learned(model, careful, starts, errors, settings, seed=each, progress=_counted_on(progress, settings, number))
-        for number, each in enumerate(seeds)
-    ]
-    if settings.tries == 1:
-        return tried[0]
-    costs = [float(cost_despite(model, cost, policy, starts, errors, key=judging_key)) for _, policy in tried]
-    return tried[int(np.argmin(np.nan_to_num(costs, nan=np.inf)))]
-
-
-def _counted_on(progress: Callable[[ImaginationProgress], None] | None, settings: ImaginationSettings, number: int) -> Any:
-    """`progress` for one of several tries, which counts the updates of those before."""
-    if progress is None:
-        return None
-    before, total = number * settings.updates, settings.tries * settings.updates
-    return lambda report: progress(report._replace(updates=before + report.updates, total=total))
-
-
-def _learned(
-    model: Any,
-    cost: TaskCost,
-    starts: Any,
-    errors: Any,
-    settings: ImaginationSettings,
-    *,
-    seed: int,
-    progress: Callable[[ImaginationProgress], None] | None,
-) -> tuple[Critic, Policy]:
-    """One try, from `starts` in the order of `cheapest_first`."""
-    key, size = jax.random.key(seed), model.features(jax.tree.map(lambda x: x[0], starts)).shape[-1]
+    cost = cautious(model, cost, starts, settings.caution, key=caution_key)
+    size = model.features(jax.tree.map(lambda x: x[0], starts)).shape[-1]
     critic, target = (
         Critic(size, model.spec, hidden=settings.hidden, discount=float(settings.discount), seed=seed + 1) for _ in range(2)
     )
@@ -231,7 +197,7 @@ def _advance(
         partial(lambda graph, rest, params: nnx.merge(graph, params, rest), *each) for each in zip(graphs, rests, strict=True)
     ]
     as_critic, as_target, as_policy = merged
-    available, errors = jax.tree.leaves(starts)[0].shape[0], jax.tree.map(lambda x: settings.errors * x, errors)
+    available = jax.tree.leaves(starts)[0].shape[0]
 
     def update(carry, inputs):
         critic, target, policy, (critic_state, policy_state), spread, ends = carry

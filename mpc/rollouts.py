@@ -101,12 +101,9 @@ def rollouts(model: Any, cost: OnModel, policy: Policy, starts: Any, length: int
         last, (features, actions, costs) = jax.lax.scan(remade, latent, inputs)
         return jnp.concatenate([features, model.features(last)[None]]), actions, costs, last
 
-    def shared(x):
-        return x.reshape(futures, batch // futures, *x.shape[1:])
-
     sharing = jax.vmap(one, in_axes=(0, 0, 0, 0, None))
     each = starts, jnp.arange(batch), jax.tree.map(lambda x: x[which], errors), jax.random.split(key, batch)
-    made = jax.vmap(sharing)(*jax.tree.map(shared, each), noise)
+    made = jax.vmap(sharing)(*shared(each, futures), noise)
     return jax.tree.map(lambda x: x.reshape(batch, *x.shape[2:]), made)
 
 
@@ -115,6 +112,11 @@ def taking_turns(model: Any, futures: int, length: int, *, key: Array) -> Float[
     noise = model.draw_noise(futures * length, 1, key=key)
     noise = jnp.broadcast_to(noise, (futures * length, *noise.shape[1:]))  # a deterministic model draws one
     return noise.reshape(futures, length, *noise.shape[2:])
+
+
+def shared(tree: PyTree, futures: int) -> PyTree:
+    """Arrays [B, ...] as [futures, B / futures, ...]."""
+    return jax.tree.map(lambda x: x.reshape(futures, -1, *x.shape[1:]), tree)
 
 
 def erring(predicted: PyTree, error: PyTree) -> PyTree:

@@ -77,7 +77,7 @@ def test_the_members_of_an_ensemble_take_turns_along_each_rollout():
 def test_a_careful_policy_stays_where_the_model_knows_what_happens():
     def reached(caution):
         settings = ImaginationSettings(
-            tries=1, updates=500, batch=32, length=8, discount=0.9, learning_rate=3e-3, hidden=16, caution=caution
+            updates=500, batch=32, length=8, discount=0.9, learning_rate=3e-3, hidden=16, caution=caution
         )
         _, policy = imagine(unsure(), FAR, tiny.episodes(count=20), settings)
         position, velocity = -0.5, 0.0

@@ -33,7 +33,7 @@ def test_the_critic_and_the_policy_solve_the_linear_quadratic_problem():
     gain = np.linalg.solve(r + discount * b.T @ p @ b, discount * b.T @ p @ a)[0]
 
     settings = ImaginationSettings(
-        tries=1, updates=2_000, batch=128, length=5, discount=discount, entropy=1e-3, learning_rate=1e-3, hidden=64
+        updates=2_000, batch=128, length=5, discount=discount, entropy=1e-3, learning_rate=1e-3, hidden=64
     )
     critic, policy = imagine(true_model(), COST, tiny.episodes(count=20), settings)
     states = np.random.default_rng(0).uniform(-0.7, 0.7, (200, 2)).astype(np.float32)
@@ -59,7 +59,7 @@ def test_the_critic_and_the_policy_solve_the_linear_quadratic_problem():
 
 @pytest.mark.slow
 def test_it_reports_and_repeats_itself():
-    settings = ImaginationSettings(tries=1, updates=20, batch=8, length=2, hidden=8)
+    settings = ImaginationSettings(updates=20, batch=8, length=2, hidden=8)
     reports = []
     first = imagine(true_model(), COST, tiny.episodes(count=2), settings, seed=3, progress=reports.append)
     second = imagine(true_model(), COST, tiny.episodes(count=2), settings, seed=3)
@@ -73,7 +73,7 @@ def test_it_reports_and_repeats_itself():
 def test_the_policy_becomes_surer_as_the_weight_of_its_entropy_falls(max_scale, share):
     def scale(final_entropy):
         course = {"entropy": 1.0, "final_entropy": final_entropy, "max_scale": max_scale}
-        settings = ImaginationSettings(tries=1, updates=300, batch=8, length=2, hidden=8, learning_rate=1e-2, **course)
+        settings = ImaginationSettings(updates=300, batch=8, length=2, hidden=8, learning_rate=1e-2, **course)
         _, policy = imagine(true_model(), COST, tiny.episodes(count=2), settings)
         return float(policy(jnp.zeros(2)).scale.mean())
 
@@ -88,7 +88,7 @@ def test_a_bound_on_noise_that_leaves_none_is_refused():
 @pytest.mark.slow
 def test_noise_stays_below_its_bound_however_much_entropy_is_worth(tmp_path):
     settings = ImaginationSettings(
-        tries=1, updates=50, batch=8, length=2, hidden=8, learning_rate=0.3, entropy=100.0, final_entropy=1.0, max_scale=0.2
+        updates=50, batch=8, length=2, hidden=8, learning_rate=0.3, entropy=100.0, final_entropy=1.0, max_scale=0.2
     )
     _, policy = imagine(true_model(), COST, tiny.episodes(count=2), settings)
     scale = policy(jnp.zeros(2)).scale
@@ -101,7 +101,7 @@ def test_noise_stays_below_its_bound_however_much_entropy_is_worth(tmp_path):
 def test_discrete_policies_find_the_action_that_costs_nothing():
     model = worldmodels.JEPA(tiny.DISCRETE, latent=4, hidden=8)
     button = mpc.cost(lambda readout, action, step: jnp.where(action == 1, 0.0, 1.0))
-    settings = ImaginationSettings(tries=1, updates=1_500, batch=16, length=4, discount=0.8, hidden=16)
+    settings = ImaginationSettings(updates=1_500, batch=16, length=4, discount=0.8, hidden=16)
     episodes = tiny.episodes(tiny.DISCRETE, count=3)
     critic, policy = imagine(model, button, episodes, settings)
     features = jax.vmap(model.start)(episodes[0].observations)
@@ -111,7 +111,7 @@ def test_discrete_policies_find_the_action_that_costs_nothing():
 
 
 def test_a_cost_without_a_gradient_is_told():
-    settings = ImaginationSettings(tries=1, updates=30, batch=8, length=2, hidden=8)
+    settings = ImaginationSettings(updates=30, batch=8, length=2, hidden=8)
     steep = mpc.cost(lambda readout, action, step: jnp.sqrt(0.0 * action[0]))  # finite, its slope is not
     with pytest.raises(CostError, match="cost and its gradient finite"):
         imagine(true_model(), steep, tiny.episodes(count=2), settings)
@@ -123,7 +123,7 @@ def test_a_few_futures_that_cost_no_number_do_not_end_imagination():
     episode.observations["position"][7] = -3.0  # one start in 41
     root = mpc.cost(lambda readout, action, step: jnp.sqrt(readout["position"][0] + 2.0))
     reports = []
-    settings = ImaginationSettings(tries=1, updates=100, batch=4, length=2, hidden=8)
+    settings = ImaginationSettings(updates=100, batch=4, length=2, hidden=8)
     learned = imagine(true_model(), root, [episode], settings, progress=reports.append)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(learned))
     assert np.isfinite(reports[-1].loss)
@@ -136,9 +136,7 @@ def test_a_few_futures_that_cost_no_number_do_not_end_imagination():
 def test_costs_beyond_what_a_critic_can_tell_are_refused():
     dear = mpc.cost(lambda readout, action, step: 1e5 + readout["position"][0] ** 2)
     with pytest.raises(CostError, match="Divide the weights"):
-        imagine(
-            true_model(), dear, tiny.episodes(count=2), ImaginationSettings(tries=1, updates=10, batch=8, length=2, hidden=8)
-        )
+        imagine(true_model(), dear, tiny.episodes(count=2), ImaginationSettings(updates=10, batch=8, length=2, hidden=8))
 
 
 def test_costs_to_go_by_hand():
