@@ -102,8 +102,9 @@ def rollouts(model: Any, cost: OnModel, policy: Policy, starts: Any, length: int
         return jnp.concatenate([features, model.features(last)[None]]), actions, costs, last
 
     sharing = jax.vmap(one, in_axes=(0, 0, 0, 0, None))
-    each = starts, jnp.arange(batch), jax.tree.map(lambda x: x[which], errors), jax.random.split(key, batch)
-    made = jax.vmap(sharing)(*shared(each, futures), noise)
+    chosen = jax.tree.map(lambda x: x[which], errors)
+    starts, numbers, chosen, keys = shared((starts, jnp.arange(batch), chosen, jax.random.split(key, batch)), futures)
+    made = jax.vmap(sharing)(starts, numbers, chosen, keys, noise)
     return jax.tree.map(lambda x: x.reshape(batch, *x.shape[2:]), made)
 
 
@@ -114,7 +115,7 @@ def taking_turns(model: Any, futures: int, length: int, *, key: Array) -> Float[
     return noise.reshape(futures, length, *noise.shape[2:])
 
 
-def shared(tree: PyTree, futures: int) -> PyTree:
+def shared(tree: Any, futures: int) -> Any:
     """Arrays [B, ...] as [futures, B / futures, ...]."""
     return jax.tree.map(lambda x: x.reshape(futures, -1, *x.shape[1:]), tree)
 
