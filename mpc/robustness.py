@@ -32,13 +32,12 @@ def usual_errors(model: Any, episodes: Sequence[Episode], latents: PyTree, share
     which, key = jax.random.split(key)
     decision = np.asarray(jax.random.randint(which, (ERRORS,), 0, len(sent)))
     at = decision + earlier[decision]
-    before, after = (jax.tree.map(lambda x, at=at: jnp.asarray(x)[at], latents) for at in (at, at + 1))
-    errors = _errors(model, before, jnp.asarray(sent[decision]), after, key)
-    return jax.tree.map(lambda x: share * x, errors)
+    before, after = (jax.tree.map(lambda x, at=at: x[at], latents) for at in (at, at + 1))
+    return _errors(model, before, jnp.asarray(sent[decision]), after, share, key)
 
 
 @jax.jit
-def _errors(model: Any, before: PyTree, actions: Array, after: PyTree, key: Array) -> PyTree:
+def _errors(model: Any, before: PyTree, actions: Array, after: PyTree, share: float, key: Array) -> PyTree:
     noise = taking_turns(model, FUTURES, 1, key=key)[:, 0]
     before, actions = shared((before, actions), FUTURES)
     predicted = jax.vmap(jax.vmap(model.predict, (0, 0, None)))(before, actions, noise)
@@ -47,6 +46,6 @@ def _errors(model: Any, before: PyTree, actions: Array, after: PyTree, key: Arra
         error = seen - said.reshape(seen.shape)
         error = jnp.where(jnp.isfinite(error), error, 0)
         size = USUAL * jnp.median(jnp.abs(error), axis=0)
-        return jnp.clip(error, -size, size)
+        return share * jnp.clip(error, -size, size)
 
     return jax.tree.map(usual, after, predicted)

@@ -69,7 +69,7 @@ def continued(ends: Any, fresh: Any, *, key: Array) -> Any:
     return jax.tree.map(chosen, ends, fresh)
 
 
-def rollouts(model: Any, cost: OnModel, policy: Policy, starts: Any, length: int, errors: Any = None, *, key: Array):
+def rollouts(model: Any, cost: OnModel, policy: Policy, starts: Any, length: int, errors: Any, *, key: Array):
     """Features [B, L+1, D], normalised actions [B, L, A] and costs [B, L] of the policy's samples in the model's imagination.
 
     Behind them the latents [B, ...] that these came to. Each rollout has one of `errors` [M, ...] that is added to all that is predicted in it.
@@ -82,7 +82,6 @@ def rollouts(model: Any, cost: OnModel, policy: Policy, starts: Any, length: int
     futures = math.gcd(batch, FUTURES)
     future_key, error_key, key = jax.random.split(key, 3)
     noise = taking_turns(model, futures, length, key=future_key)
-    errors = jax.tree.map(lambda x: jnp.zeros_like(x[:1]), starts) if errors is None else errors
     which = jax.random.randint(error_key, (batch,), 0, jax.tree.leaves(errors)[0].shape[0])
 
     def one(latent, number, error, key, future):
@@ -94,7 +93,8 @@ def rollouts(model: Any, cost: OnModel, policy: Policy, starts: Any, length: int
             features = model.features(latent)
             action = jnp.where((t == 0) & (number % 2 == 0), random, policy(features).sample(key=key))
             paid = cost(latent, action, t)
-            return erring(model.predict(latent, action, noise), error), (features, action, paid)
+            following = jax.tree.map(erring, model.predict(latent, action, noise), error)
+            return following, (features, action, paid)
 
         inputs = (jnp.arange(length), future, jax.random.split(key, length))
         remade = jax.checkpoint(step)  # on the way back: kept, steps take sixteen times the memory, and no less time
@@ -120,6 +120,6 @@ def shared(tree: Any, futures: int) -> Any:
     return jax.tree.map(lambda x: x.reshape(futures, -1, *x.shape[1:]), tree)
 
 
-def erring(predicted: PyTree, error: PyTree) -> PyTree:
-    """`predicted`, and the error added where it is of real numbers."""
-    return jax.tree.map(lambda x, wrong: x + wrong if jnp.issubdtype(x.dtype, jnp.floating) else x, predicted, error)
+def erring(predicted: Array, error: Array) -> Array:
+    """With the error added, where it is of real numbers."""
+    return predicted + error if jnp.issubdtype(predicted.dtype, jnp.floating) else predicted

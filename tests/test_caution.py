@@ -68,7 +68,7 @@ class Signing(DoubleIntegrator):
 def test_the_members_of_an_ensemble_take_turns_along_each_rollout():
     model = Signing(tiny.SPEC, latent=2, hidden=4, head=4, expander=4, members=3)
     policy, starts = mpc.Policy(2, tiny.SPEC, hidden=8), jnp.zeros((8, 2))
-    features, *_ = rollouts(model, OnModel(model, FAR), policy, starts, 6, key=jax.random.key(0))
+    features, *_ = rollouts(model, OnModel(model, FAR), policy, starts, 6, jnp.zeros((1, 2)), key=jax.random.key(0))
     signed = np.sort(np.asarray(features)[:, 1:, 1], 1)
     np.testing.assert_array_equal(signed, np.tile([0, 0, 1, 1, 2, 2], (8, 1)))
 

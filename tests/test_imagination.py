@@ -188,6 +188,7 @@ def test_every_second_rollout_mostly_goes_on_where_the_last_one_ended():
         ({"entropy": math.nan}, "a finite number of at least 0"),
         ({"final_entropy": 0.0}, "a share of entropy"),
         ({"max_scale": 0.0}, "a finite number of at least 0.01"),
+        ({"errors": -0.1}, "a finite number of at least 0"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused_by_name(settings, expected):

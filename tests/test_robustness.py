@@ -85,8 +85,3 @@ def test_a_policy_does_not_lean_against_a_drift_that_only_the_model_sees():
 
     for seed in range(3):
         assert 2 * rests_at(1.0, seed) < rests_at(0.0, seed)
-
-
-def test_a_share_below_none_is_refused():
-    with pytest.raises(mpc.MPCError, match=r"errors=-0\.1: expected a finite number of at least 0"):
-        ImaginationSettings(errors=-0.1)
