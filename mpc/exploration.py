@@ -62,8 +62,8 @@ class ExplorationSettings:
 
     seed_frames: int = 2_000
     episode_frames: int = 250
-    updates: float = 1.0
-    closing: float = 0.5
+    updates: float = 0.5
+    closing: float = 0.25
     members: int = 5
     latent: int = 40
     hidden: int = 128
@@ -71,7 +71,7 @@ class ExplorationSettings:
     samples: int = 96
     iterations: int = 3
     noise: float = 0.1
-    training: worldmodels.TrainingSettings = worldmodels.TrainingSettings(batch=160, final_rate=1.0)
+    training: worldmodels.TrainingSettings = worldmodels.TrainingSettings(batch=160, learning_rate=3e-3, final_rate=1.0)
 
     def __post_init__(self):
         require_positive(
@@ -168,7 +168,7 @@ def explore(
                 file.write(json.dumps({**report._asdict(), "novelty": None if np.isnan(novelty) else novelty}) + "\n")
             if progress is not None:
                 progress(report)
-        falling, key = replace(settings.training, final_rate=0.1), jax.random.fold_in(jax.random.key(seed), len(memory))
+        falling, key = replace(settings.training, final_rate=0.03), jax.random.fold_in(jax.random.key(seed), len(memory))
         if updates := round(settings.closing * memory.decisions):
             state = worldmodels.advance(state, seen(), falling, updates=updates, key=key, chunk=CHUNK)
             worldmodels.save(state.model, folder / "model")
