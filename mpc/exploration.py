@@ -31,7 +31,6 @@ from worldmodels.files import MANIFEST, located
 from worldmodels.spec import DiscreteAction, Spec
 
 CHUNK = 50  # updates in one compiled call
-ROUND = 100  # decisions between two rounds of learning, at least
 
 
 @pytree
@@ -68,8 +67,8 @@ class ExplorationSettings:
     latent: int = 40
     hidden: int = 128
     horizon: int = 10
-    samples: int = 96
-    iterations: int = 3
+    samples: int = 64
+    iterations: int = 2
     noise: float = 0.1
     training: worldmodels.TrainingSettings = worldmodels.TrainingSettings(batch=160, learning_rate=3e-3, final_rate=1.0)
 
@@ -134,7 +133,7 @@ def explore(
             f"episode_frames={settings.episode_frames}, frames={frames}: episodes of {longest} decisions, and the model learns from "
             f"{settings.training.length} in a row. Take more."
         )
-    fresh = 0  # decisions since the last updates
+    fresh = 0.0  # decisions since the last updates
 
     def seen() -> Episodes:
         return Episodes(spec, tuple(known))
@@ -157,12 +156,13 @@ def explore(
             memory.append(episode)
             known.append(memory[-1])
             fresh += len(episode)
-            due = memory.frames >= settings.seed_frames and (seeding or fresh >= ROUND)
-            if (due or memory.frames >= frames) and (updates := math.ceil(settings.updates * fresh)):
+            due, everything = settings.updates * fresh, seeding or memory.frames >= frames
+            updates = math.ceil(due) if everything else int(due) // CHUNK * CHUNK  # the rest later
+            if updates and memory.frames >= min(settings.seed_frames, frames):
                 key = jax.random.fold_in(jax.random.key(seed), number)
                 state = worldmodels.advance(state, seen(), settings.training, updates=updates, key=key, chunk=CHUNK)
                 worldmodels.save(state.model, folder / "model")
-                fresh = 0
+                fresh -= updates / settings.updates
             report = ExplorationProgress(memory.frames, frames, number + 1, novelty)
             with (folder / "progress.jsonl").open("a") as file:
                 file.write(json.dumps({**report._asdict(), "novelty": None if np.isnan(novelty) else novelty}) + "\n")
