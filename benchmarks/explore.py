@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -120,8 +119,7 @@ def _learned(run: Path, environment: mpc.Environment, episodes: Sequence[Episode
     if not kept.exists():
         seen = Episodes(environment.spec, tuple(episodes))
         count = round((settings.updates + settings.closing) * seen.decisions)
-        falling = replace(settings.training, final_rate=0.1)
-        model = worldmodels.train(untrained(environment, settings, seed=seed), seen, falling, updates=count, seed=seed)
+        model = worldmodels.train(untrained(environment, settings, seed=seed), seen, settings.falling, updates=count, seed=seed)
         worldmodels.save(model, kept)
     return worldmodels.load(kept)
 

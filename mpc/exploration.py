@@ -85,6 +85,11 @@ class ExplorationSettings:
         if self.training.batch % self.members:
             raise LearningError(f"batch={self.training.batch} for {self.members} members: expected a multiple.")
 
+    @property
+    def falling(self) -> worldmodels.TrainingSettings:
+        """How a model closes."""
+        return replace(self.training, final_rate=0.03)
+
     def planner(self, spec: Spec) -> planners.Planner:
         """The planner that fits the environment's actions."""
         size: dict[str, Any] = {"samples": self.samples, "iterations": self.iterations, "elites": max(8, self.samples // 8)}
@@ -168,9 +173,9 @@ def explore(
                 file.write(json.dumps({**report._asdict(), "novelty": None if np.isnan(novelty) else novelty}) + "\n")
             if progress is not None:
                 progress(report)
-        falling, key = replace(settings.training, final_rate=0.03), jax.random.fold_in(jax.random.key(seed), len(memory))
+        key = jax.random.fold_in(jax.random.key(seed), len(memory))
         if updates := round(settings.closing * memory.decisions):
-            state = worldmodels.advance(state, seen(), falling, updates=updates, key=key, chunk=CHUNK)
+            state = worldmodels.advance(state, seen(), settings.falling, updates=updates, key=key, chunk=CHUNK)
             worldmodels.save(state.model, folder / "model")
     return state.model
 
