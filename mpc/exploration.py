@@ -61,16 +61,16 @@ class ExplorationSettings:
 
     seed_frames: int = 2_000
     episode_frames: int = 250
-    updates: float = 0.5
-    closing: float = 0.25
+    updates: float = 1.0
+    closing: float = 0.5
     members: int = 5
     latent: int = 40
     hidden: int = 128
     horizon: int = 10
-    samples: int = 64
-    iterations: int = 2
+    samples: int = 96
+    iterations: int = 3
     noise: float = 0.1
-    training: worldmodels.TrainingSettings = worldmodels.TrainingSettings(batch=160, learning_rate=3e-3, final_rate=1.0)
+    training: worldmodels.TrainingSettings = worldmodels.TrainingSettings(batch=160, final_rate=1.0)
 
     def __post_init__(self):
         require_positive(
@@ -88,7 +88,7 @@ class ExplorationSettings:
     @property
     def falling(self) -> worldmodels.TrainingSettings:
         """How a model closes."""
-        return replace(self.training, final_rate=0.03)
+        return replace(self.training, final_rate=0.1)
 
     def planner(self, spec: Spec) -> planners.Planner:
         """The planner that fits the environment's actions."""
