@@ -28,13 +28,12 @@ from mpc.goals import brought_near
 from mpc.learning.losses import reaction_loss
 from mpc.policy import Policy
 from mpc.robustness import usual_errors
-from mpc.rollouts import cheapest_first, continued, costs_to_go, drawn, left, rollouts
+from mpc.rollouts import cheapest_first, continued, costs_to_go, drawn, rollouts
 from planners.errors import require_counts
 from worldmodels.data.episode import Episode
 from worldmodels.errors import DataError
 from worldmodels.spec import Spec
 
-LEAST = 1e-3  # spread of costs to go
 UNSOUND = 10  # updates in a row whose gradient is not finite, before one is let through and the loss tells
 
 
@@ -51,9 +50,7 @@ class ImaginationSettings:
       learning_rate: of Adam at first.
       final_rate: share of it at the end, to which it falls in a straight line: chaotic gradients at full step unlearn what was learned.
       target_rate: share of the critic that its slow copy takes over at each update.
-      entropy: weight of the policy's entropy at first, where costs to go are in units of their spread, or of what the best moment of the
-        data costs less than the usual one, where that is more: what is paid for rarely is not given up before it is found (as by the
-        limit of Hafner et al. 2023, "Actor learning").
+      entropy: weight of the policy's entropy at first, where costs to go are in units of their spread.
       final_entropy: share of it at the end, to which it falls by the same factor each update: a noisy policy finds more and does not
         lean on what the model has wrong, a sure one costs less.
       max_scale: what deviations of actions from the policy's mean approach at most, normalised: the mean acts later, and where noise may
@@ -106,9 +103,8 @@ class Imagined(NamedTuple):
     target: Critic
     policy: Policy
     optimizers: Any
-    gain: Float[Array, ""]  # what the best moment of the data costs less than the usual one
-    spread: Float[Array, ""]  # between the 5th and 95th percentile of costs to go, running; at least `gain`
-    ends: Any  # the latents that the last rollouts left to go on from
+    spread: Float[Array, ""]  # between the 5th and 95th percentile of costs to go, running
+    ends: Any  # the latents that the last rollouts came to
 
 
 class ImaginationProgress(NamedTuple):
@@ -143,8 +139,7 @@ def imagine(
     # rollouts fold in the updates done, which are fewer
     caution_key, errors_key = (jax.random.fold_in(key, settings.updates + number) for number in range(2))
     errors = usual_errors(model, shown, latents, settings.errors, key=errors_key)
-    starts, paid = cheapest_first(model, cost, latents)
-    gain = jnp.nan_to_num(jnp.nanmedian(paid) - paid[0], nan=0.0, posinf=0.0)
+    starts = cheapest_first(model, cost, latents)
     cost = cautious(model, cost, starts, settings.caution, key=caution_key)
     size = model.features(jax.tree.map(lambda x: x[0], starts)).shape[-1]
     critic, target = (
@@ -154,7 +149,7 @@ def imagine(
     optimizer = _optimizer(settings)
     optimizers = tuple(optimizer.init(nnx.split(module, nnx.Param, ...)[1]) for module in (critic, policy))
     ends = jax.tree.map(lambda x: x[jnp.arange(settings.batch) * len(x) // settings.batch], starts)
-    state = Imagined(critic, target, policy, optimizers, jnp.maximum(gain, LEAST), jnp.ones(()), ends)
+    state = Imagined(critic, target, policy, optimizers, jnp.ones(()), ends)
     chunk = max(1, min(250, settings.updates))
     for done in range(0, settings.updates, chunk):
         count = min(chunk, settings.updates - done)
@@ -208,14 +203,14 @@ def _advance(
         critic, target, policy, (critic_state, policy_state), spread, ends = carry
         key, number = inputs
         entropy = settings.entropy * settings.final_entropy ** (number / settings.updates)
-        pick, again, act, value, react, leave = jax.random.split(key, 6)
+        pick, again, act, value, react = jax.random.split(key, 5)
         chosen = drawn(settings.batch, available, key=pick)
         start = continued(ends, jax.tree.map(lambda x: x[chosen], starts), key=again)
 
         def acting(params):
             """The policy's loss, and features, actions and costs to go of what it did."""
             policy = as_policy(params)
-            features, actions, costs, passed, ends = rollouts(
+            features, actions, costs, ends = rollouts(
                 model, OnModel(model, cost), policy, start, settings.length, errors, key=act
             )
             beyond = as_target(target)(features[:, 1:], policy(features[:, 1:]).sample(key=value)).max(0)
@@ -226,7 +221,7 @@ def _advance(
             else:
                 uncertainty = jnp.log(policy(met).scale).sum(-1).mean()
                 loss = to_go.mean() / spread - entropy * uncertainty
-            return loss, jax.lax.stop_gradient((met, actions, to_go, left(ends, passed, to_go, key=leave)))
+            return loss, jax.lax.stop_gradient((met, actions, to_go, ends))
 
         gradients, (met, actions, to_go, ends) = jax.grad(acting, has_aux=True)(policy)
         step, policy_state = optimizer.update(gradients, policy_state)
@@ -240,7 +235,7 @@ def _advance(
         step, critic_state = optimizer.update(gradients, critic_state)
         critic = optax.apply_updates(critic, step)
         low, high = jnp.percentile(to_go, jnp.array([5.0, 95.0]))
-        moved = 0.99 * spread + 0.01 * jnp.maximum(high - low, state.gain)
+        moved = 0.99 * spread + 0.01 * jnp.maximum(high - low, 1e-3)
         spread = jnp.where(jnp.isfinite(moved), moved, spread)
         target = optax.incremental_update(critic, target, settings.target_rate)
         return (critic, target, policy, (critic_state, policy_state), spread, ends), (loss, to_go.mean())
@@ -249,7 +244,7 @@ def _advance(
     (critic, target, policy, optimizers, spread, ends), (losses, to_go) = jax.lax.scan(
         update, carry, (jax.random.split(key, count), done + jnp.arange(count))
     )
-    moved = Imagined(as_critic(critic), as_target(target), as_policy(policy), optimizers, state.gain, spread, ends)
+    moved = Imagined(as_critic(critic), as_target(target), as_policy(policy), optimizers, spread, ends)
     return moved, jnp.nanmean(losses[-UNSOUND:]), jnp.nanmean(to_go[-UNSOUND:])
 
 

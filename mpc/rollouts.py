@@ -32,18 +32,12 @@ def costs_to_go(costs: Float[Array, "B L"], beyond: Float[Array, "B L"], discoun
 
 
 @jax.jit
-def cheapest_first(model: Any, cost: TaskCost, latents: PyTree) -> tuple[PyTree, Float[Array, " N"]]:
-    """The latents [N, ...] in the order of what it costs to be there and do nothing, and these costs."""
+def cheapest_first(model: Any, cost: TaskCost, latents: PyTree) -> PyTree:
+    """The latents [N, ...] in the order of what it costs to be there and do nothing."""
     at = OnModel(model, cost)
     paid = jax.lax.map(lambda latent: at(latent, no_action(model), jnp.zeros((), jnp.int32)), latents, batch_size=1024)
     order = jnp.argsort(paid)
-    return jax.tree.map(lambda x: x[order], latents), paid[order]
-
-
-def by_rank(count: int, among: int, *, key: Array) -> Int[Array, " count"]:
-    """Places among what is in order, with probabilities of about one over their ranks."""
-    share = jax.random.uniform(key, (count,))
-    return jnp.minimum(((among + 1.0) ** share - 1).astype(jnp.int32), among - 1)
+    return jax.tree.map(lambda x: x[order], latents)
 
 
 def drawn(count: int, among: int, *, key: Array) -> Int[Array, " count"]:
@@ -53,28 +47,14 @@ def drawn(count: int, among: int, *, key: Array) -> Int[Array, " count"]:
     of the data meet is met so, and its neighbourhood learned outwards (ranks as of Schaul et al. 2016, "Prioritized experience replay",
     section 3.3; starts as of Florensa et al. 2017, "Reverse curriculum generation").
     """
-    any_key, rank_key = jax.random.split(key)
-    anywhere = jax.random.randint(any_key, (count,), 0, among)
-    return jnp.where(jnp.arange(count) // 2 % 2 == 0, anywhere, by_rank(count, among, key=rank_key))
-
-
-def left(ends: PyTree, met: PyTree, to_go: Float[Array, "B L"], *, key: Array) -> PyTree:
-    """What rollouts leave for the next ones to go on from: where they ended [B, ...]; in every fourth place, beginning with the second,
-    one of all that they met [B, L, ...] in its stead, drawn by the rank of the cost to go from there.
-
-    What is rarely reached is reached again and again so, from wherever the policy came nearest.
-    """
-    batch, best = len(to_go), jnp.argsort(to_go.reshape(-1))
-    chosen = best[by_rank(len(range(1, batch, 4)), best.shape[0], key=key)]
-
-    def replaced(end, seen):
-        return end.at[1::4].set(seen.reshape(-1, *seen.shape[2:])[chosen])
-
-    return jax.tree.map(replaced, ends, met)
+    share = jax.random.uniform(key, (count,))
+    anywhere, ranked = among * share, (among + 1.0) ** share - 1
+    places = jnp.where(jnp.arange(count) // 2 % 2 == 0, anywhere, ranked)
+    return jnp.minimum(places.astype(jnp.int32), among - 1)
 
 
 def continued(ends: Any, fresh: Any, *, key: Array) -> Any:
-    """Where rollouts start: those that `rollouts` begins with an action at random at a fresh latent, the others mostly at what the last ones left.
+    """Where rollouts start: those that `rollouts` begins with an action at random at a fresh latent, the others mostly where they ended.
 
     What the policy leads to after long, data without its reward do not show; begun anew now and then, rollouts do not drift off.
     """
@@ -92,7 +72,7 @@ def continued(ends: Any, fresh: Any, *, key: Array) -> Any:
 def rollouts(model: Any, cost: OnModel, policy: Policy, starts: Any, length: int, errors: Any, *, key: Array):
     """Features [B, L+1, D], normalised actions [B, L, A] and costs [B, L] of the policy's samples in the model's imagination.
 
-    Behind them the latents [B, L, ...] that were met, and those [B, ...] in which they ended. Each rollout has one of `errors` [M, ...] that is added to all that is predicted in it.
+    Behind them the latents [B, ...] that these came to. Each rollout has one of `errors` [M, ...] that is added to all that is predicted in it.
 
     Every second rollout starts with an action at random, so that the critic knows more than what the policy does anyway
     (exploring starts: Sutton & Barto 2018, section 5.3). A few share each future: drawing one for each would copy the weights of
@@ -114,12 +94,12 @@ def rollouts(model: Any, cost: OnModel, policy: Policy, starts: Any, length: int
             action = jnp.where((t == 0) & (number % 2 == 0), random, policy(features).sample(key=key))
             paid = cost(latent, action, t)
             following = jax.tree.map(erring, model.predict(latent, action, noise), error)
-            return following, (features, action, paid, latent)
+            return following, (features, action, paid)
 
         inputs = (jnp.arange(length), future, jax.random.split(key, length))
         remade = jax.checkpoint(step)  # on the way back: kept, steps take sixteen times the memory, and no less time
-        last, (features, actions, costs, met) = jax.lax.scan(remade, latent, inputs)
-        return jnp.concatenate([features, model.features(last)[None]]), actions, costs, met, last
+        last, (features, actions, costs) = jax.lax.scan(remade, latent, inputs)
+        return jnp.concatenate([features, model.features(last)[None]]), actions, costs, last
 
     sharing = jax.vmap(one, in_axes=(0, 0, 0, 0, None))
     chosen = jax.tree.map(lambda x: x[which], errors)
