@@ -87,7 +87,7 @@ class ExplorationSettings:
 
     @property
     def falling(self) -> worldmodels.TrainingSettings:
-        """How a model closes."""
+        """`training` with a step size that falls: for what closes a run."""
         return replace(self.training, final_rate=0.1)
 
     def planner(self, spec: Spec) -> planners.Planner:
@@ -138,7 +138,7 @@ def explore(
             f"episode_frames={settings.episode_frames}, frames={frames}: episodes of {longest} decisions, and the model learns from "
             f"{settings.training.length} in a row. Take more."
         )
-    fresh = 0.0  # decisions since the last updates
+    due = 0.0  # updates that are owed to what was gathered
 
     def seen() -> Episodes:
         return Episodes(spec, tuple(known))
@@ -160,14 +160,14 @@ def explore(
             novelty = float("nan") if seeding else relative_error(state.model, episode)
             memory.append(episode)
             known.append(memory[-1])
-            fresh += len(episode)
-            due, everything = settings.updates * fresh, seeding or memory.frames >= frames
-            updates = math.ceil(due) if everything else int(due) // CHUNK * CHUNK  # the rest later
-            if updates and memory.frames >= min(settings.seed_frames, frames):
+            due += settings.updates * len(episode)
+            last = memory.frames >= frames
+            updates = math.ceil(due) if seeding or last else int(due) // CHUNK * CHUNK  # the rest later
+            if updates and (last or memory.frames >= settings.seed_frames):
                 key = jax.random.fold_in(jax.random.key(seed), number)
                 state = worldmodels.advance(state, seen(), settings.training, updates=updates, key=key, chunk=CHUNK)
                 worldmodels.save(state.model, folder / "model")
-                fresh -= updates / settings.updates
+                due -= updates
             report = ExplorationProgress(memory.frames, frames, number + 1, novelty)
             with (folder / "progress.jsonl").open("a") as file:
                 file.write(json.dumps({**report._asdict(), "novelty": None if np.isnan(novelty) else novelty}) + "\n")

@@ -57,6 +57,25 @@ def test_a_run_holds_no_reward_and_a_model(tmp_path):
         explore(environment, tmp_path / "run", frames=10, settings=TINY)
 
 
+def test_as_many_updates_are_made_as_are_due(tmp_path, monkeypatch):
+    """In whole chunks until the end, what is left over later; after the seed and at the end everything, and then those that close."""
+    asked = []
+
+    def advanced(state, episodes, settings, *, updates, **also):
+        asked.append((updates, sum(len(episode) for episode in episodes), settings.final_rate))
+        return state
+
+    monkeypatch.setattr(worldmodels, "advance", advanced)
+    monkeypatch.setattr("mpc.exploration._agent", lambda model, settings: mpc.PinkAgent(model.spec))
+    monkeypatch.setattr("mpc.exploration.relative_error", lambda model, episode: 0.0)
+    settings = dataclasses.replace(
+        TINY, episode_frames=80, updates=1.5, training=dataclasses.replace(TINY.training, final_rate=1.0)
+    )
+    explore(mpc.make("Pendulum-v1", action_repeat=4), tmp_path / "run", frames=400, settings=settings)
+    # an episode is 20 decisions, 30 updates: the seed's, a chunk of two episodes' 60, all that is left at the end, and half an update per decision more
+    assert asked == [(30, 20, 1.0), (50, 60, 1.0), (70, 100, 1.0), (50, 100, 0.1)]
+
+
 @pytest.mark.slow
 def test_a_run_that_was_cut_off_goes_on(tmp_path):
     """With its own episodes and model; of another seed, of another environment and of none it is refused, and nothing changes."""
