@@ -225,14 +225,18 @@ def imagined(
 def solution(
     run: Path, model: Any, dataset: Sequence[Episode], name: str, updates: int, seed: int
 ) -> tuple[mpc.Critic, mpc.Policy, float]:
-    """Critic and policy for a cost of the library, and the minutes that imagining took; kept in the run, until they are imagined otherwise."""
-    kept, settings = run / "tasks" / name, imagination(updates)
+    """Critic and policy for a cost of the library, and the minutes that imagining took; kept in the run, until they are imagined otherwise.
+
+    Tasks that are one cost from two starts, as balancing and swinging up, share them.
+    """
+    wanted, settings = mpc.tasks.lookup(name), imagination(updates)
+    kept = run / "tasks" / next(known for known, cost in mpc.tasks.TASKS.items() if cost is wanted)
     kept.parent.mkdir(parents=True, exist_ok=True)
     with sole_writer(beside(kept, "lock"), results.ResultError):
         told = json.loads((kept / "imagined.json").read_text()) if kept.exists() else {}
         if told.get("settings") != asdict(settings):
             began = time.process_time()
-            critic, policy = mpc.imagine(model, mpc.cost(mpc.tasks.lookup(name)), list(dataset), settings, seed=seed)
+            critic, policy = mpc.imagine(model, mpc.cost(wanted), list(dataset), settings, seed=seed)
             told = {"settings": asdict(settings), "minutes": (time.process_time() - began) / 60}
             aside = kept.with_name(kept.name + ".aside")
             shutil.rmtree(aside, ignore_errors=True)

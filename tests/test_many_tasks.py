@@ -116,17 +116,19 @@ def test_what_was_imagined_otherwise_is_imagined_and_measured_anew(small, tmp_pa
     model, real, times = worldmodels.JEPA(environment.spec, latent=4, hidden=8), mpc.imagine, []
     monkeypatch.setattr(many_tasks.mpc, "imagine", lambda *given, **also: times.append(1) or real(*given, **also))
 
-    def measured(updates):
-        *_, minutes = many_tasks.solution(tmp_path / "run", model, data, "cartpole.balance", updates, 1)
+    def measured(updates, task="balance"):
+        *_, minutes = many_tasks.solution(tmp_path / "run", model, data, f"cartpole.{task}", updates, 1)
         return many_tasks.cell("cartpole", "balance", "policy", 1, 200, updates)["settings"], minutes
 
     first = measured(1)
     assert measured(1) == first and len(times) == 1
+    assert measured(1, "swingup") == first and len(times) == 1  # the same cost, from another start
+    assert measured(1, "swingup_sparse") != first and len(times) == 2
     made = mpc.ImaginationSettings
     monkeypatch.setattr(many_tasks.mpc, "ImaginationSettings", lambda **given: made(entropy=0.5, **given))
     second = measured(1)
-    assert second[0] != first[0] and len(times) == 2
-    assert measured(1) == second and len(times) == 2
+    assert second[0] != first[0] and len(times) == 3
+    assert measured(1) == second and len(times) == 3
 
 
 @pytest.mark.parametrize(("ceiling", "good"), [(500.0, True), (900.0, False)])
