@@ -23,7 +23,7 @@ from benchmarks import results
 from benchmarks.control import RESULTS as CONTROL
 from mpc.critic import FutureCost
 from mpc.evaluation import HELD_OUT
-from mpc.exploration import ExplorationSettings, explore
+from mpc.exploration import CHUNK, ExplorationSettings, explore
 from mpc.holding import Holding
 from mpc.scoring import return_under
 from planners import pytree
@@ -99,7 +99,7 @@ def name_of(body: str, task: str) -> str:
 def exploration() -> dict[str, Any]:
     """What lines say of how a model explored."""
     settings = {name: value for name, value in asdict(ExplorationSettings()).items() if name != "training"}
-    learning = {"direct": True, "corner": CORNER, "disagreement": "on numbers and encoding"}
+    learning = {"direct": True, "corner": CORNER, "disagreement": "on numbers and encoding", "chunk": CHUNK}
     return settings | learning | {"holding": [Holding.begins, Holding.ends]}
 
 
