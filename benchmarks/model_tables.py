@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 
+from benchmarks.control_tables import REFERENCES, read_published
 from benchmarks.table_text import (
     Lines,
     group,
@@ -131,8 +132,8 @@ def _figures(lines: Lines, columns: dict[str, str]) -> str:
 
 def many_tasks(lines: Lines) -> str:
     """One row per task: random, the simulator, the agent that learned with the reward, and a model without reward by its frames,
-    planning and reacting; and the share that the better of these has of the two to compare with."""
-    lines = latest(lines)
+    planning and reacting; what others published that learned with the reward; and the share that the better of ours has of the two to compare with."""
+    lines, published = latest(lines), read_published(REFERENCES)
     most = max((line["frames"] for line in lines), default=0)
     found = group(lines, "method", "frames")
     columns = sorted(found, key=lambda column: (int(column[1]), column[0]))
@@ -151,7 +152,8 @@ def many_tasks(lines: Lines) -> str:
         )
         shares = (share(ours, means[other]) for other in ("simulator", "task_agent"))
         seeds = len({line["seed"] for line in cell if line["method"] == "planner"})
-        rows.append([short(task), *said, *shares, number(soonest), str(seeds)])
+        others = (plus_minus(published.get((method, task), ()), "return_mean") for method in OTHERS)
+        rows.append([short(task), *said, *others, *shares, number(soonest), str(seeds)])
     names = [
         TOLD.get(method, method.capitalize()) + (f", {int(frames):,} frames" if int(frames) else "")
         for method, frames in columns
@@ -159,14 +161,17 @@ def many_tasks(lines: Lines) -> str:
     headings = [
         "Task",
         *names,
+        *OTHERS.values(),
         "Better of the two: of the simulator's",
         "of that with the reward",
         "Minutes to a good episode",
         "Seeds",
     ]
-    return markdown(headings, rows, drop_empty=True) + provenance(lines)
+    note = "\n\n*Others' figures: benchmarks/references/dmc_returns.csv, with their sources.*"
+    return markdown(headings, rows, drop_empty=True) + note + provenance(lines)
 
 
+OTHERS = {"dreamerv3": "DreamerV3, with it, 100,000 frames", "tdmpc2": "TD-MPC2, with it, 100,000 frames"}
 TOLD = {"task_agent": "With the reward"}
 
 

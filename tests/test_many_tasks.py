@@ -83,7 +83,7 @@ def test_the_agent_that_learned_with_the_reward_is_told(small, tmp_path, monkeyp
     assert many_tasks.bench_many_tasks(["cartpole"], [1], ["task_agent"], 2_000, 1) == []
     ours = {**line, "method": "planner", "return_mean": 300.0}
     row = model_tables.many_tasks([line, ours]).splitlines()[2]
-    assert "| 300 " in row and "| 600 " in row and "| 50% |" in row
+    assert "| 300 " in row and "| 600 " in row and "| 50% |" in row and "| 816 | 998 |" in row  # the last two published
 
 
 def test_a_plan_on_the_simulator_is_judged_by_the_critic_where_it_ends():
