@@ -182,8 +182,8 @@ def share(ours: float | None, theirs: float | None) -> str:
 
 def switching(lines: Lines) -> str:
     """One row per segment: its return after a switch and by a fresh controller, over episodes and seeds."""
-    rows = []
-    for (task, frames), cell in group(latest(lines), "task", "frames").items():
+    lines, rows = latest(lines), []
+    for (task, frames), cell in group(lines, "task", "frames").items():
         of = [[line for line in cell if line["method"] == method] for method in ("switched", "fresh")]
         said = [plus_minus(each, "return_mean") for each in of]
         shared = share(*(mean_and_interval(each, "return_mean")[0] for each in of))
@@ -197,8 +197,8 @@ def switching(lines: Lines) -> str:
 def exploration(lines: Lines) -> str:
     """Rows per task and frames: the share of states that each way of acting visited, how new that stayed, what one returns by the model of each."""
     methods = ("disagreement", "pink", "random")
-    rows = []
-    for (task, frames), cell in group(latest(lines), "task", "frames").items():
+    lines, rows = latest(lines), []
+    for (task, frames), cell in group(lines, "task", "frames").items():
         seeds = str(len({line["seed"] for line in cell}))
         for measure, metric in (("coverage", "coverage"), ("new to the model", "novelty"), ("return", "return_mean")):
             each = [plus_minus([line for line in cell if line["method"] == method], metric) for method in methods]
