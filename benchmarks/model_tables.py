@@ -167,11 +167,11 @@ def many_tasks(lines: Lines) -> str:
         "Minutes to a good episode",
         "Seeds",
     ]
-    note = "\n\n*Others' figures: benchmarks/references/dmc_returns.csv, with their sources.*"
+    note = "\n\n*Others' figures, at 100,000 frames: benchmarks/references/dmc_returns.csv, with their sources.*"
     return markdown(headings, rows, drop_empty=True) + note + provenance(lines)
 
 
-OTHERS = {"dreamerv3": "DreamerV3, with it, 100,000 frames", "tdmpc2": "TD-MPC2, with it, 100,000 frames"}
+OTHERS = {"dreamerv3": "DreamerV3, with the reward", "tdmpc2": "TD-MPC2, with the reward"}
 TOLD = {"task_agent": "With the reward"}
 
 
