@@ -195,15 +195,20 @@ def switching(lines: Lines) -> str:
 
 
 def exploration(lines: Lines) -> str:
-    """Rows per task and frames: the share of states that each way of acting visited, how new that stayed, what one returns by the model of each."""
+    """Rows per task and frames: the share of states that each way of acting visited, how new that stayed, what one returns by the model of each.
+
+    Of the seeds alone that every method has which is measured there: what one seed finds is not held against another's.
+    """
     methods = ("disagreement", "pink", "random")
-    lines, rows = latest(lines), []
-    for (task, frames), cell in group(lines, "task", "frames").items():
-        seeds = str(len({line["seed"] for line in cell}))
+    rows, shown = [], []
+    for (task, frames), cell in group(latest(lines), "task", "frames").items():
+        common = set.intersection(*({line["seed"] for line in each} for each in group(cell, "method").values()))
+        cell, seeds = [line for line in cell if line["seed"] in common], str(len(common))
+        shown += cell
         for measure, metric in (("coverage", "coverage"), ("new to the model", "novelty"), ("return", "return_mean")):
             each = [plus_minus([line for line in cell if line["method"] == method], metric) for method in methods]
             rows.append([short(task), f"{int(frames):,}", measure, *each, seeds])
-    return markdown(["Task", "Frames", "", "Disagreement", "Pink noise", "White noise", "Seeds"], rows) + provenance(lines)
+    return markdown(["Task", "Frames", "", "Disagreement", "Pink noise", "White noise", "Seeds"], rows) + provenance(shown)
 
 
 def video(lines: Lines) -> str:

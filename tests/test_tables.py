@@ -148,6 +148,13 @@ def test_models_stand_beside_what_they_are_compared_with():
     assert [row["Of the full state's"] for row in shown(model_tables.partial(hidden))] == ["100 %", "75 %"]
 
 
+def test_exploration_is_compared_on_the_seeds_that_every_method_has():
+    measured = (("disagreement", 1, 0.8), ("pink", 1, 0.6), ("pink", 2, 0.2))
+    lines = [CELL | {"method": method, "seed": seed, "coverage": value} for method, seed, value in measured]
+    row = shown(model_tables.exploration(lines))[0]
+    assert (row["Disagreement"], row["Pink noise"], row["Seeds"]) == ("0.800", "0.600", "1")
+
+
 def test_updates_and_loaders_have_tables_of_their_own():
     lines = [CELL | {"method": method, "updates_per_second": 10.0} for method in ("sailplan", "pytorch", "device", "loader")]
     assert [row["Method"] for row in shown(model_tables.training(lines))] == ["sailplan", "pytorch"]
