@@ -110,7 +110,11 @@ def imagination(updates: int) -> mpc.ImaginationSettings:
 
 def cell(body: str, task: str, method: str, seed: int, frames: int, updates: int) -> dict[str, Any]:
     """What a line is known by; random's knows neither seed, frames nor imagination."""
-    learned = {"exploration": exploration(), "imagination": asdict(imagination(updates)) | {"starts": "by rank of cost"}}
+    learned = {
+        "exploration": exploration(),
+        "circles": "kept",
+        "imagination": asdict(imagination(updates)) | {"starts": "by rank of cost"},
+    }
     searches: dict[str, dict[str, Any]] = {
         "simulator": {"samples": CEILING.samples, "critic_frames": frames},
         "planner": {"samples": PLANNER.samples, "proposals": PLANNER.proposals, "spread": PLANNER.spread},

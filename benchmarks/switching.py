@@ -68,6 +68,7 @@ def _measured(seed: int, frames: int, updates: int) -> Iterator[dict[str, Any]]:
                     "settings": {
                         "action_repeat": ACTION_REPEAT,
                         "exploration": exploration(),
+                        "circles": "kept",
                         "imagination": asdict(imagination(updates)),
                         "decisions": DECISIONS,
                         "segment": index,

@@ -176,7 +176,8 @@ def explore(
         key = jax.random.fold_in(jax.random.key(seed), len(memory))
         if updates := round(settings.closing * memory.decisions):
             state = worldmodels.advance(state, seen(), settings.falling, updates=updates, key=key, chunk=CHUNK)
-            worldmodels.save(state.model, folder / "model")
+        state.model.settings = replace(state.model.settings, circles=worldmodels.circles(known, spec))
+        worldmodels.save(state.model, folder / "model")
     return state.model
 
 

@@ -47,6 +47,7 @@ def test_a_run_holds_no_reward_and_a_model(tmp_path):
     assert not inside[0].any()  # pink noise
     assert any(held.any() for held in inside[1:])  # planned, but now and then held
     saved = worldmodels.load(tmp_path / "run/model")
+    assert saved.settings.circles == model.settings.circles == ((0, 1),)  # cosine and sine of the pendulum's angle
     for one, other in zip(jax.tree.leaves(saved), jax.tree.leaves(model), strict=True):
         np.testing.assert_array_equal(one, other)
     lines = [json.loads(line) for line in (tmp_path / "run/progress.jsonl").read_text().splitlines()]

@@ -271,3 +271,37 @@ def test_a_direct_model_reads_out_what_it_saw_and_is_told_apart_by_what_cannot_b
         match=f"latent={tiny.SPEC.size} with direct=True: expected more than the {tiny.SPEC.size} numbers",
     ):
         worldmodels.JEPA(tiny.SPEC, direct=True, **{**SMALL, "latent": tiny.SPEC.size})
+
+
+def test_cosine_and_sine_of_an_angle_are_found_and_stay_on_the_circle():
+    rng = np.random.default_rng(0)
+    spec = dataclasses.replace(tiny.SPEC, observation=tuple((name, ()) for name in "abcdef"))
+
+    def episode():
+        turn, number = rng.uniform(-3, 3, 21), rng.normal(size=21)
+        columns = (np.sin(turn), number, np.zeros(21), np.ones(21), np.cos(turn), -np.cos(turn))
+        seen = {name: np.float32(column) for name, column in zip("abcdef", columns, strict=True)}
+        return worldmodels.Episode(seen, np.zeros((20, 1), np.float32), None, False, True, seed=0)
+
+    assert worldmodels.circles([episode() for _ in range(3)], spec) == (
+        (0, 4),
+    )  # what rests is no angle; a place is taken once
+    assert worldmodels.circles([], spec) == ()
+    assert worldmodels.circles(tiny.episodes(), tiny.SPEC) == ()
+
+    model = worldmodels.JEPA(tiny.SPEC, direct=True, circles=((0, 1),), **SMALL)
+    model.normaliser.fit(rng.normal(0.3, 2.0, (50, tiny.SPEC.size)))
+    latent = model.start(tiny.observation(0.6, -0.8))
+    for _ in range(10):
+        latent = model.predict(latent, jnp.ones(1), jnp.zeros(0))
+        assert float(jnp.linalg.norm(tiny.SPEC.flatten(model.readout(latent)))) == pytest.approx(1, abs=1e-5)
+    middle = model.start(tiny.observation(0.0, 0.0))
+    slope = jax.grad(lambda latent: model.predict(latent, jnp.ones(1), jnp.zeros(0)).sum())(middle)
+    assert np.isfinite(slope).all()
+    for wrong, said in (
+        ({"circles": ((0, 2),)}, "from 0 to 1"),
+        ({"circles": ((0, 0),)}, "twice"),
+        ({"direct": False}, "direct=True"),
+    ):
+        with pytest.raises(SpecError, match=said):
+            worldmodels.JEPA(tiny.SPEC, **{"direct": True, "circles": ((0, 1),), **SMALL, **wrong})

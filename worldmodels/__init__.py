@@ -2,6 +2,7 @@
 
 from worldmodels.abstraction import Abstraction, abstract, abstract_episodes
 from worldmodels.action_free import infer_actions, learn_actions
+from worldmodels.circles import circles
 from worldmodels.data import Buffer, Dataset, Episode, Episodes, Stream, Window
 from worldmodels.data.windows import ShortEpisodeWarning
 from worldmodels.diagnostics import effective_rank
@@ -48,6 +49,7 @@ __all__ = [
     "abstract_episodes",
     "advance",
     "build",
+    "circles",
     "describe",
     "effective_rank",
     "infer_actions",

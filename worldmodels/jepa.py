@@ -51,6 +51,8 @@ class JEPASettings:
       members: predictors in an ensemble, each trained on its share of every batch.
       periodic: places in the flattened observation that are seen with their sine and cosine beside, so that an angle in radians
         that turns without end looks the same every turn (`Environment.angles`); True for all of them.
+      circles: pairs of places in the flattened observation that are the cosine and the sine of one angle (`worldmodels.circles`); in
+        direct latents they are kept so.
       actions: given; latent, where z stands for them and none is looked at; or translated, where a network says which z an
         action amounts to (`worldmodels.action_free`).
     """
@@ -68,11 +70,13 @@ class JEPASettings:
     noise_size: int = 2
     members: int = 1
     periodic: bool | tuple[int, ...] = False
+    circles: tuple[tuple[int, int], ...] = ()
     actions: str = "given"
 
     def __post_init__(self):
         if isinstance(self.periodic, list):  # as it is read from a manifest
             object.__setattr__(self, "periodic", tuple(self.periodic))
+        object.__setattr__(self, "circles", tuple(tuple(pair) for pair in self.circles))
         check_norm(self.norm, self.latent)
         choices = (
             ("predictor", {*PREDICTORS}),
@@ -87,6 +91,10 @@ class JEPASettings:
             raise SpecError(
                 f"JEPA setting direct=True with norm={self.norm!r}, memory={self.memory!r}: expected none of both, "
                 "since latents begin with what is seen at one moment, as it is."
+            )
+        if self.circles and not self.direct:
+            raise SpecError(
+                f"JEPA setting circles={self.circles}: expected direct=True, since latents hold no numbers without."
             )
         if self.actions != "given" and self.noise == "none":
             raise SpecError(
@@ -137,6 +145,12 @@ class JEPA(Uncertain, nnx.Module):
         if not set(self.turning) <= set(range(spec.size)):
             raise SpecError(
                 f"JEPA setting periodic={s.periodic}: expected places in the flattened observation, from 0 to {spec.size - 1}."
+            )
+        paired = [place for pair in s.circles for place in pair]
+        if not set(paired) <= set(range(spec.size)) or len(set(paired)) < 2 * len(s.circles) or len(paired) % 2:
+            raise SpecError(
+                f"JEPA setting circles={s.circles}: expected pairs of places in the flattened observation, from 0 to "
+                f"{spec.size - 1}, none of them twice."
             )
         seen = spec.size + 2 * len(self.turning) + s.hidden * len(spec.images)
         remembers = s.memory != "none"
@@ -285,7 +299,17 @@ class JEPA(Uncertain, nnx.Module):
         turns = jnp.ones(2 * len(self.turning))
         low, high = self.normaliser(self.normaliser.low[...]), self.normaliser(self.normaliser.high[...])
         numbers = jnp.clip(state[..., : self.numbers], jnp.concatenate([low, -turns]), jnp.concatenate([high, turns]))
-        return jnp.concatenate([numbers, state[..., self.numbers :]], -1)
+        return jnp.concatenate([self._on_circles(numbers), state[..., self.numbers :]], -1)
+
+    def _on_circles(self, numbers: Float[Array, "*B N"]) -> Float[Array, "*B N"]:
+        """With pairs that are the cosine and the sine of one angle at radius 1: foreseen each by itself, they leave it step by step."""
+        if not self.settings.circles:
+            return numbers
+        pairs, seen = np.array(self.settings.circles), self.normaliser.inverse(numbers[..., : self.spec.size])
+        on = seen[..., pairs]
+        squared = jnp.maximum((on**2).sum(-1, keepdims=True), 0.01)  # in the middle any angle would do, and slopes are steep
+        seen = seen.at[..., pairs].set(on / jnp.sqrt(squared))
+        return jnp.concatenate([self.normaliser(seen), numbers[..., self.spec.size :]], -1)
 
     def _encoded(self, looked_at: Float[Array, "*B R"]) -> Float[Array, "*B D"]:
         encoded = NORMS[self.settings.norm](self.encoder(looked_at))
