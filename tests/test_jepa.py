@@ -299,6 +299,7 @@ def test_cosine_and_sine_of_an_angle_are_found_and_stay_on_the_circle():
     slope = jax.grad(lambda latent: model.predict(latent, jnp.ones(1), jnp.zeros(0)).sum())(middle)
     assert np.isfinite(slope).all()
     for wrong, said in (
+        ({"circles": (0, 1)}, "expected pairs"),
         ({"circles": ((0, 2),)}, "from 0 to 1"),
         ({"circles": ((0, 0),)}, "twice"),
         ({"direct": False}, "direct=True"),

@@ -76,7 +76,10 @@ class JEPASettings:
     def __post_init__(self):
         if isinstance(self.periodic, list):  # as it is read from a manifest
             object.__setattr__(self, "periodic", tuple(self.periodic))
-        object.__setattr__(self, "circles", tuple(tuple(pair) for pair in self.circles))
+        pairs = self.circles if isinstance(self.circles, list | tuple) else (self.circles,)
+        if not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
+            raise SpecError(f"JEPA setting circles={self.circles}: expected pairs of places in the flattened observation.")
+        object.__setattr__(self, "circles", tuple(tuple(pair) for pair in pairs))
         check_norm(self.norm, self.latent)
         choices = (
             ("predictor", {*PREDICTORS}),
@@ -147,7 +150,7 @@ class JEPA(Uncertain, nnx.Module):
                 f"JEPA setting periodic={s.periodic}: expected places in the flattened observation, from 0 to {spec.size - 1}."
             )
         paired = [place for pair in s.circles for place in pair]
-        if not set(paired) <= set(range(spec.size)) or len(set(paired)) < 2 * len(s.circles) or len(paired) % 2:
+        if not set(paired) <= set(range(spec.size)) or len(set(paired)) < len(paired):
             raise SpecError(
                 f"JEPA setting circles={s.circles}: expected pairs of places in the flattened observation, from 0 to "
                 f"{spec.size - 1}, none of them twice."
