@@ -197,17 +197,25 @@ def switching(lines: Lines) -> str:
 def exploration(lines: Lines) -> str:
     """Rows per task and frames: the share of states that each way of acting visited, how new that stayed, what one returns by the model of each.
 
-    Of the seeds alone that every method has which is measured there: what one seed finds is not held against another's.
+    Of the seeds that disagreement and pink noise both have, and of white noise where it has them all: what one seed finds is not held
+    against another's.
     """
     methods = ("disagreement", "pink", "random")
     rows, shown = [], []
     for (task, frames), cell in group(latest(lines), "task", "frames").items():
-        common = set.intersection(*({line["seed"] for line in each} for each in group(cell, "method").values()))
-        cell, seeds = [line for line in cell if line["seed"] in common], str(len(common))
-        shown += cell
         for measure, metric in (("coverage", "coverage"), ("new to the model", "novelty"), ("return", "return_mean")):
-            each = [plus_minus([line for line in cell if line["method"] == method], metric) for method in methods]
-            rows.append([short(task), f"{int(frames):,}", measure, *each, seeds])
+            told = [[line for line in cell if line["method"] == method and metric in line] for method in methods]
+            seeds = [{line["seed"] for line in each} for each in told]
+            if not (common := seeds[0] & seeds[1]):
+                continue
+            told = [
+                [line for line in each if line["seed"] in common] if common <= having else []
+                for each, having in zip(told, seeds, strict=True)
+            ]
+            shown += [line for each in told for line in each if line not in shown]
+            rows.append(
+                [short(task), f"{int(frames):,}", measure, *(plus_minus(each, metric) for each in told), str(len(common))]
+            )
     return markdown(["Task", "Frames", "", "Disagreement", "Pink noise", "White noise", "Seeds"], rows) + provenance(shown)
 
 

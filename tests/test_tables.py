@@ -148,11 +148,12 @@ def test_models_stand_beside_what_they_are_compared_with():
     assert [row["Of the full state's"] for row in shown(model_tables.partial(hidden))] == ["100 %", "75 %"]
 
 
-def test_exploration_is_compared_on_the_seeds_that_every_method_has():
-    measured = (("disagreement", 1, 0.8), ("pink", 1, 0.6), ("pink", 2, 0.2))
-    lines = [CELL | {"method": method, "seed": seed, "coverage": value} for method, seed, value in measured]
-    row = shown(model_tables.exploration(lines))[0]
-    assert (row["Disagreement"], row["Pink noise"], row["Seeds"]) == ("0.800", "0.600", "1")
+def test_exploration_is_compared_on_the_seeds_that_both_have():
+    measured = [("disagreement", 1, 0.8), ("pink", 1, 0.6), ("pink", 2, 0.2), ("random", 1, 0.4)]
+    for more, expected in (([], ("0.8", "0.6", "0.400", "1")), ([("disagreement", 2, 0.8)], ("0.8", "0.4", "—", "2"))):
+        lines = [CELL | {"method": method, "seed": seed, "coverage": value} for method, seed, value in measured + more]
+        (row,) = shown(model_tables.exploration(lines))  # what was not measured has no row
+        assert (row["Disagreement"][:3], row["Pink noise"][:3], row["White noise"], row["Seeds"]) == expected
 
 
 def test_updates_and_loaders_have_tables_of_their_own():
