@@ -114,7 +114,7 @@ def news(run: Path, environment: mpc.Environment, episodes: Sequence[Episode], s
 
 
 def _learned(run: Path, environment: mpc.Environment, episodes: Sequence[Episode], seed: int) -> Any:
-    """What exploring would have learned from `episodes`, with as many updates, from the beginning; kept in `run`."""
+    """What exploring would have learned from `episodes`, with as many updates, from the beginning, circles not held; kept in `run`."""
     kept, settings = run / "model", ExplorationSettings()
     if not kept.exists():
         seen = Episodes(environment.spec, tuple(episodes))

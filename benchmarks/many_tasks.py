@@ -108,13 +108,14 @@ def imagination(updates: int) -> mpc.ImaginationSettings:
     return mpc.ImaginationSettings(updates=updates, discount=DISCOUNT)
 
 
+def recipe(updates: int) -> dict[str, Any]:
+    """What lines say of how a model, and a task's critic and policy, came about."""
+    settings = asdict(imagination(updates)) | {"starts": "by rank of cost"}
+    return {"exploration": exploration(), "circles": "kept", "imagination": settings}
+
+
 def cell(body: str, task: str, method: str, seed: int, frames: int, updates: int) -> dict[str, Any]:
     """What a line is known by; random's knows neither seed, frames nor imagination."""
-    learned = {
-        "exploration": exploration(),
-        "circles": "kept",
-        "imagination": asdict(imagination(updates)) | {"starts": "by rank of cost"},
-    }
     searches: dict[str, dict[str, Any]] = {
         "simulator": {"samples": CEILING.samples, "critic_frames": frames},
         "planner": {"samples": PLANNER.samples, "proposals": PLANNER.proposals, "spread": PLANNER.spread},
@@ -126,7 +127,7 @@ def cell(body: str, task: str, method: str, seed: int, frames: int, updates: int
         "method": method,
         "settings": {
             "action_repeat": ACTION_REPEAT,
-            **({} if method in ("random", "task_agent") else learned),
+            **({} if method in ("random", "task_agent") else recipe(updates)),
             **searches.get(method, {}),
         },
         "seed": 0 if method == "random" else seed,

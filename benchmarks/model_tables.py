@@ -212,7 +212,7 @@ def exploration(lines: Lines) -> str:
                 [line for line in each if line["seed"] in common] if common <= having else []
                 for each, having in zip(told, seeds, strict=True)
             ]
-            shown += [line for each in told for line in each if line not in shown]
+            shown += [line for each in told for line in each]
             rows.append(
                 [short(task), f"{int(frames):,}", measure, *(plus_minus(each, metric) for each in told), str(len(common))]
             )

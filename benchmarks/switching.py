@@ -8,7 +8,6 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import Any
 
 import jax
@@ -16,17 +15,7 @@ import numpy as np
 
 import mpc
 from benchmarks import results
-from benchmarks.many_tasks import (
-    ACTION_REPEAT,
-    DISCOUNT,
-    PLANNER,
-    environment_of,
-    exploration,
-    explored,
-    folder,
-    imagination,
-    solution,
-)
+from benchmarks.many_tasks import ACTION_REPEAT, DISCOUNT, PLANNER, environment_of, explored, folder, recipe, solution
 from mpc.agent import Observation
 from mpc.evaluation import HELD_OUT
 
@@ -67,9 +56,7 @@ def _measured(seed: int, frames: int, updates: int) -> Iterator[dict[str, Any]]:
                     "method": method,
                     "settings": {
                         "action_repeat": ACTION_REPEAT,
-                        "exploration": exploration(),
-                        "circles": "kept",
-                        "imagination": asdict(imagination(updates)),
+                        **recipe(updates),
                         "decisions": DECISIONS,
                         "segment": index,
                     },

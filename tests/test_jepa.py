@@ -283,9 +283,8 @@ def test_cosine_and_sine_of_an_angle_are_found_and_stay_on_the_circle():
         seen = {name: np.float32(column) for name, column in zip("abcdef", columns, strict=True)}
         return worldmodels.Episode(seen, np.zeros((20, 1), np.float32), None, False, True, seed=0)
 
-    assert worldmodels.circles([episode() for _ in range(3)], spec) == (
-        (0, 4),
-    )  # what rests is no angle; a place is taken once
+    found = worldmodels.circles([episode() for _ in range(3)], spec)
+    assert found == ((0, 4),)  # what rests is no angle; a place is taken once
     assert worldmodels.circles([], spec) == ()
     assert worldmodels.circles(tiny.episodes(), tiny.SPEC) == ()
 

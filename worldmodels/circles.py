@@ -16,8 +16,8 @@ def circles(episodes: Iterable[Episode], spec: Spec) -> tuple[tuple[int, int], .
 
     For `JEPA(circles=…)`. A place is in one pair at most.
     """
-    seen = [np.asarray(spec.flatten(episode.observations), np.float64) for episode in episodes]
-    if not seen or not spec.size:
+    seen = [np.asarray(spec.flatten(episode.observations), np.float64) for episode in episodes if spec.size]
+    if not seen:
         return ()
     values = np.concatenate(seen)
     squares, free = values**2, values.std(0) > MOVES
